@@ -1,0 +1,81 @@
+"""
+pinset: which keys a server may hold, checked inside the TLS handshake.
+
+Most programs need `PinnedAsyncClient`, an ``httpx.AsyncClient`` in every other respect::
+
+    pins = {"api.example.com": ["sha256/7HIp…J3Y=", "sha256/fwza…M1oE="]}   # in service, backup
+
+    async with PinnedAsyncClient(pins) as client:
+        response = await client.get("https://api.example.com/user/profile")
+        response.extensions["pinset"]      # the Verdict: which pin matched, which chain, which rule
+
+Existing httpx code takes a `PinnedAsyncTransport`; aiohttp, asyncio, urllib3 and the rest a context from
+`pinned_ssl_context`. A `Pinner` holds a `Policy` that can be replaced while clients use it, and `load_policy` reads one
+from a file. What is refused raises a `RefusedError`, of which `PinMismatchError` is the one to expect.
+"""
+
+from importlib.metadata import version as _version
+
+from pinset._errors import (
+    CertificateError,
+    CleartextError,
+    ContextError,
+    Fault,
+    HostError,
+    InputError,
+    PinError,
+    PinMismatchError,
+    PinsetError,
+    PolicyError,
+    RefusedError,
+    ServerNameError,
+    UnlistedHostError,
+    UnverifiedChainError,
+)
+from pinset._certificates import Certificate
+from pinset._evaluate import evaluate
+from pinset._pinner import Observer, Pinner, load_policy
+from pinset._pins import Pin, PinKind
+from pinset._policy import Mode, OnExpiry, PinSet, Policy, Subdomains, Unlisted
+from pinset._tls import pinned_ssl_context
+from pinset._verdict import Decision, Outcome, Verdict
+from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport
+
+# The public interface is:
+__all__ = [
+    "Certificate",
+    "CertificateError",
+    "CleartextError",
+    "ContextError",
+    "Decision",
+    "Fault",
+    "HostError",
+    "InputError",
+    "Mode",
+    "Observer",
+    "OnExpiry",
+    "Outcome",
+    "Pin",
+    "PinError",
+    "PinKind",
+    "PinMismatchError",
+    "PinSet",
+    "PinnedAsyncClient",
+    "PinnedAsyncTransport",
+    "Pinner",
+    "PinsetError",
+    "Policy",
+    "PolicyError",
+    "RefusedError",
+    "ServerNameError",
+    "Subdomains",
+    "UnlistedHostError",
+    "Unlisted",
+    "UnverifiedChainError",
+    "Verdict",
+    "evaluate",
+    "load_policy",
+    "pinned_ssl_context",
+]
+
+__version__ = _version("pinset")

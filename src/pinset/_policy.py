@@ -1,0 +1,363 @@
+"""
+`PinSet` and `Policy`: which keys a host may hold, refused at construction when they could only mislead.
+
+Rules of this module:
+
+1. Values are immutable. A changed policy is another policy, and a connection can tell which one let it in.
+2. All faults are reported at once, each with its place. Nothing is half-applied.
+3. The most specific rule *replaces* the broader ones: the longer base first; at one base the host, then ``**.``, and
+   before the next shorter base ``*.``. A rule that does not cover a host never changes what applies to it.
+4. Lists are OR inside and AND across: ``leaf_pins`` and ``ca_pins`` together mean both.
+5. A look-up costs by the labels of the host, not by the hosts of the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from pinset._errors import Fault, HostError, PinError, PolicyError
+from pinset._hosts import HostPattern, Scope, canonical_host, is_address, parent
+from pinset._pins import Pin, PinKind
+
+_BACKUP = "add the pin of a backup key that is not in service, or say allow_single_pin = true"
+
+
+class Mode(StrEnum):
+    """
+    What a mismatch does: ``enforce`` refuses, ``report-only`` reports and lets through, ``off`` excludes the host.
+    """
+
+    ENFORCE = "enforce"
+    REPORT_ONLY = "report-only"
+    OFF = "off"
+
+
+class OnExpiry(StrEnum):
+    """
+    What an expired pin set does: ``unpin`` stops enforcing, ``block`` refuses everything, ``enforce`` goes on.
+    """
+
+    UNPIN = "unpin"
+    BLOCK = "block"
+    ENFORCE = "enforce"
+
+
+class Subdomains(StrEnum):
+    """
+    What a pin set covers below its host: nothing, one label (as Apple does), or any depth.
+    """
+
+    NONE = "none"
+    ONE = "one"
+    ALL = "all"
+
+
+class Unlisted(StrEnum):
+    """
+    What happens to a host that no rule names.
+    """
+
+    DENY = "deny"
+    ALLOW = "allow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinSet:
+    """
+    The pins of one host pattern, with mode and expiry (RFC 7469 section 2.1, Android's ``pin-set``).
+
+    Attributes:
+        name: A host, or a pattern ``*.host`` or ``**.host``.
+        subdomains: What is covered below a plain host; a pattern says so itself.
+        pins: Any certificate of the verified chain must have one of these keys.
+        leaf_pins: The server's own certificate must have one of these keys.
+        ca_pins: A certificate above the leaf must have one of these keys.
+        certificate_pins: Any certificate of the verified chain must be one of these.
+        mode: Enforced, reported only, or switched off.
+        expires: From this instant on, *on_expiry* applies. Aware; None for never.
+        on_expiry: Required with *expires*, refused without.
+        rotation: For people: how and when the keys change.
+        allow_single_pin: Accept a list without a backup pin.
+
+    Pins may be given as text; they are kept as `Pin`, without duplicates.
+
+    Raises:
+        PolicyError: With every fault.
+    """
+
+    name: str
+    pins: Sequence[Pin | str] = ()
+    leaf_pins: Sequence[Pin | str] = ()
+    ca_pins: Sequence[Pin | str] = ()
+    certificate_pins: Sequence[Pin | str] = ()
+    subdomains: Subdomains = Subdomains.NONE
+    mode: Mode = Mode.ENFORCE
+    expires: datetime | None = None
+    on_expiry: OnExpiry | None = None
+    rotation: str = ""
+    allow_single_pin: bool = False
+    patterns: tuple[HostPattern, ...] = field(init=False, repr=False, compare=False)
+    requirements: tuple[Requirement, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        faults: list[Fault] = []
+        put = object.__setattr__  # the one moment at which a frozen value is still being made
+        put(self, "patterns", self._read_patterns(faults))
+        requirements: list[Requirement] = []
+        for role in Role:
+            pins = _read_pins(getattr(self, role.value), role, faults)
+            put(self, role.value, pins)
+            if pins:
+                requirements.append(Requirement(role, pins))
+        put(self, "requirements", tuple(requirements))
+        self._read_choices(faults)
+        self._check_pins(faults)
+        self._check_expiry(faults)
+        if faults:
+            place = f'"{self.name}"'
+            raise PolicyError([Fault(f"{place}.{fault.path}", fault.reason, fault.suggestion) for fault in faults])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_pin_set, ({name: getattr(self, name) for name in PIN_SET_FIELDS},))
+
+    @property
+    def all_pins(self) -> tuple[Pin, ...]:
+        """
+        The pins of every list, in the order of the lists.
+        """
+        return tuple(pin for requirement in self.requirements for pin in requirement.pins)
+
+    def _read_patterns(self, faults: list[Fault]) -> tuple[HostPattern, ...]:
+        try:
+            pattern = HostPattern.parse(self.name)
+        except HostError as error:
+            faults.append(Fault("name", str(error)))
+            return ()
+        if self.subdomains == Subdomains.NONE:
+            return (pattern,)
+        if pattern.scope is not Scope.HOST:
+            faults.append(Fault("subdomains", "the name is a pattern and says by itself what it covers", "leave it out"))
+        elif is_address(pattern.base):
+            faults.append(Fault("subdomains", "an IP address has no subdomains", "leave it out"))
+        if self.subdomains == Subdomains.ALL:
+            return (HostPattern(pattern.base, Scope.TREE),)
+        return (pattern, HostPattern(pattern.base, Scope.LABEL))
+
+    def _read_choices(self, faults: list[Fault]) -> None:
+        for name, choices in (("subdomains", Subdomains), ("mode", Mode), ("on_expiry", OnExpiry)):
+            value = getattr(self, name)
+            if value is None and name == "on_expiry":
+                continue
+            try:
+                object.__setattr__(self, name, choices(value))
+            except ValueError:
+                known = ", ".join(f'"{choice}"' for choice in choices)
+                faults.append(Fault(name, f"{value!r} is not one of {known}"))
+
+    def _check_pins(self, faults: list[Fault]) -> None:
+        if self.mode == Mode.OFF:
+            return
+        if not self.requirements and not any(fault.path.startswith(tuple(Role)) for fault in faults):
+            faults.append(Fault("pins", "no pins are given", 'to exclude a host from a broader rule, say mode = "off"'))
+        if self.mode != Mode.ENFORCE or self.allow_single_pin:
+            return
+        for requirement in self.requirements:
+            if len(requirement.pins) < 2:
+                reason = "only one distinct pin: the next key change takes the app down"
+                faults.append(Fault(requirement.role.value, reason, _BACKUP))
+
+    def _check_expiry(self, faults: list[Fault]) -> None:
+        if self.expires is None:
+            if self.on_expiry is not None:
+                faults.append(Fault("on_expiry", "there is no expires for it to apply to"))
+            return
+        if not isinstance(self.expires, datetime) or self.expires.tzinfo is None:
+            faults.append(Fault("expires", "is not an instant: a date and a time with an offset", _EXPIRES_EXAMPLE))
+        if self.on_expiry is None:
+            faults.append(Fault("on_expiry", "expires needs it: what happens then?", '"unpin", "block" or "enforce"'))
+
+
+_EXPIRES_EXAMPLE = "write 2027-01-31T00:00:00Z"
+PIN_SET_FIELDS = (
+    "name", "subdomains", "pins", "leaf_pins", "ca_pins", "certificate_pins",
+    "mode", "expires", "on_expiry", "rotation", "allow_single_pin",
+)  # fmt: skip
+
+
+def _rebuild_pin_set(fields: Mapping[str, object]) -> PinSet:
+    return PinSet(**fields)  # type: ignore[arg-type]
+
+
+class Role(StrEnum):
+    """
+    Where in the verified chain a list of pins must match; the value is the name of the list.
+    """
+
+    ANY = "pins"
+    LEAF = "leaf_pins"
+    CA = "ca_pins"
+    CERTIFICATE = "certificate_pins"
+
+    @property
+    def kind(self) -> PinKind:
+        """
+        What the pins of such a list are digests of.
+        """
+        return PinKind.CERTIFICATE if self is Role.CERTIFICATE else PinKind.SPKI
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """
+    One non-empty list of a pin set: at least one of *pins* must be found where *role* says.
+    """
+
+    role: Role
+    pins: tuple[Pin, ...]
+
+
+def _read_pins(values: Sequence[Pin | str], role: Role, faults: list[Fault]) -> tuple[Pin, ...]:
+    """The distinct pins of a list, in order."""
+    if isinstance(values, (str, bytes)):
+        faults.append(Fault(role.value, "is one text, not a list of pins", "put it in brackets"))
+        return ()
+    pins: dict[Pin, None] = {}
+    for index, value in enumerate(values):
+        try:
+            pin = value if isinstance(value, Pin) else Pin.parse(_text(value), kind=role.kind)
+        except PinError as error:
+            faults.append(Fault(f"{role.value}[{index}]", str(error)))
+            continue
+        if pin.kind is not role.kind:
+            faults.append(Fault(f"{role.value}[{index}]", f"is a {pin.kind} pin, and the list holds {role.kind} pins"))
+        pins[pin] = None
+    return tuple(pins)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise PinError(f"{value!r} is not a text")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """
+    The immutable table of pin sets.
+
+    Attributes:
+        pin_sets: At least one, in the order they were given.
+        unlisted: What happens to hosts that no pin set covers.
+
+    Raises:
+        PolicyError: With every fault: nothing listed, a host listed twice, an exclusion under no rule.
+    """
+
+    pin_sets: tuple[PinSet, ...]
+    unlisted: Unlisted = Unlisted.DENY
+    _hosts: dict[str, PinSet] = field(init=False, repr=False, compare=False)
+    _labels: dict[str, PinSet] = field(init=False, repr=False, compare=False)
+    _trees: dict[str, PinSet] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        faults: list[Fault] = []
+        tables: dict[Scope, dict[str, PinSet]] = {scope: {} for scope in Scope}
+        put = object.__setattr__
+        put(self, "pin_sets", tuple(self.pin_sets))
+        put(self, "_hosts", tables[Scope.HOST])
+        put(self, "_labels", tables[Scope.LABEL])
+        put(self, "_trees", tables[Scope.TREE])
+        if not self.pin_sets:
+            faults.append(Fault("host", "no host is listed", "a policy without hosts pins nothing"))
+        for index, pin_set in enumerate(self.pin_sets):
+            for pattern in pin_set.patterns:
+                if tables[pattern.scope].setdefault(pattern.base, pin_set) is not pin_set:
+                    faults.append(Fault(_place(index, pin_set), f"{pattern} is already listed", "merge the two"))
+        try:
+            put(self, "unlisted", Unlisted(self.unlisted))
+        except ValueError:
+            faults.append(Fault("unlisted", f'{self.unlisted!r} is not one of "deny", "allow"'))
+        for index, pin_set in enumerate(self.pin_sets):
+            if pin_set.mode is Mode.OFF and not all(self._covers(pattern) for pattern in pin_set.patterns):
+                faults.append(
+                    Fault(
+                        f"{_place(index, pin_set)}.mode",
+                        "excludes hosts that no broader rule covers",
+                        'leave the host out, and say unlisted = "allow" if it may be reached',
+                    )
+                )
+        if faults:
+            raise PolicyError(faults)
+
+    def __reduce__(self) -> tuple[type[Policy], tuple[tuple[PinSet, ...], Unlisted]]:
+        return (type(self), (self.pin_sets, self.unlisted))
+
+    @classmethod
+    def from_mapping(
+        cls, pins: Mapping[str, Sequence[Pin | str]], *, unlisted: Unlisted = Unlisted.DENY
+    ) -> Policy:
+        """
+        The short form: host patterns and their public-key pins, enforced, without expiry.
+
+        Args:
+            pins: Pins by host pattern, at least two for each.
+            unlisted: What happens to hosts that no pattern covers.
+
+        Raises:
+            PolicyError: With every fault of every host.
+        """
+        pin_sets: list[PinSet] = []
+        faults: list[Fault] = []
+        for name, values in pins.items():
+            try:
+                pin_sets.append(PinSet(name=name, pins=values))
+            except PolicyError as error:
+                faults.extend(error.faults)
+        if faults:
+            raise PolicyError(faults)
+        return cls(tuple(pin_sets), unlisted)
+
+    def find(self, host: str) -> PinSet | None:
+        """
+        The pin set that applies to *host*: the most specific one that covers it.
+
+        Args:
+            host: A host name or IP address in any spelling.
+
+        Raises:
+            HostError: *host* has no canonical form.
+        """
+        base = canonical_host(host)
+        # No address is ever the base of `_labels` or `_trees` (`HostPattern.parse`), so its tail finds nothing there.
+        found = self._hosts.get(base) or self._trees.get(base)
+        if found is not None:
+            return found
+        base = parent(base)
+        if found := self._labels.get(base):
+            return found
+        return self._find_tree(base)
+
+    def _find_tree(self, base: str) -> PinSet | None:
+        """The pin set of the longest ``**.`` pattern at *base* or above."""
+        while base:
+            if found := self._trees.get(base):
+                return found
+            base = parent(base)
+        return None
+
+    def _covers(self, pattern: HostPattern) -> bool:
+        """Whether a rule with pins would apply to all that *pattern* covers if its own rule were absent."""
+        broader: list[PinSet | None] = []
+        if pattern.scope is Scope.HOST:
+            broader = [self._trees.get(pattern.base), self._labels.get(parent(pattern.base))]
+        elif pattern.scope is Scope.LABEL:
+            broader = [self._trees.get(pattern.base)]
+        nearest = next((rule for rule in broader if rule is not None), self._find_tree(parent(pattern.base)))
+        return nearest is not None and nearest.mode is not Mode.OFF
+
+
+def _place(index: int, pin_set: PinSet) -> str:
+    return f'host[{index}]."{pin_set.name}"'

@@ -1,0 +1,146 @@
+"""
+The policy document, whatever its spelling: nested mappings ↔ `Policy`.
+
+Rules of this module:
+
+1. The whole document is read before anything is refused, so that all faults come out at once, in order, each with its
+   path, such as ``host[2]."api.example.com".pins[0]``.
+2. An unknown key is a fault. A misspelt ``expires`` that is skipped would be a pin set that never ends.
+3. No value is coerced: a text is not a list, 1 is not true, a date is not an instant.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+from pinset._errors import Fault, PolicyError
+from pinset._policy import PIN_SET_FIELDS, PinSet, Policy, Role, Unlisted
+
+_TOP_LEVEL = ("unlisted", "host")
+_LISTS = tuple(role.value for role in Role)
+
+
+def policy_from_document(document: object, *, source: str = "") -> Policy:
+    """
+    Build the policy that a parsed document describes.
+
+    Args:
+        document: What the TOML or JSON parser returned.
+        source: Where it came from, for the error.
+
+    Raises:
+        PolicyError: With every fault.
+    """
+    if not isinstance(document, Mapping):
+        raise PolicyError([Fault("", "the document is not a table with the keys unlisted and host")], source=source)
+    faults = _unknown_keys(document, _TOP_LEVEL, "")
+    unlisted = document.get("unlisted", Unlisted.DENY)
+    if unlisted not in tuple(Unlisted):
+        faults.append(Fault("unlisted", f"{unlisted!r} is not one of {_choices(Unlisted)}", _did_you_mean(unlisted, Unlisted)))
+    hosts = document.get("host", [])
+    if not isinstance(hosts, list):
+        faults.append(Fault("host", "is not a list", "write [[host]] above each host, with two brackets"))
+        hosts = []
+    pin_sets = [pin_set for index, host in enumerate(hosts) if (pin_set := _pin_set(host, f"host[{index}]", faults))]
+    if not faults:
+        try:
+            return Policy(tuple(pin_sets), Unlisted(unlisted))
+        except PolicyError as error:
+            faults.extend(error.faults)
+    raise PolicyError(faults, source=source)
+
+
+def document_from_policy(policy: Policy) -> dict[str, object]:
+    """
+    The document that `policy_from_document` turns into *policy* again. Defaults are left out.
+    """
+    return {"unlisted": policy.unlisted.value, "host": [_host(pin_set) for pin_set in policy.pin_sets]}
+
+
+def _host(pin_set: PinSet) -> dict[str, object]:
+    defaults = PinSet.__dataclass_fields__
+    host: dict[str, object] = {}
+    for key in PIN_SET_FIELDS:
+        value = getattr(pin_set, key)
+        if value != defaults[key].default:
+            host[key] = [str(pin) for pin in value] if key in _LISTS else value
+    return host
+
+
+def _pin_set(host: object, path: str, faults: list[Fault]) -> PinSet | None:
+    if not isinstance(host, Mapping):
+        faults.append(Fault(path, "is not a table", "write [[host]] above each host, with two brackets"))
+        return None
+    name = host.get("name")
+    if not isinstance(name, str):
+        faults.append(Fault(f"{path}.name", "is missing" if name is None else "is not a text", "name the host"))
+        return None
+    place = f'{path}."{name}"'
+    wrong = _unknown_keys(host, PIN_SET_FIELDS, place)
+    fields: dict[str, object] = {}
+    for key in PIN_SET_FIELDS:
+        if key in host:
+            reason = _SHAPES[key](host[key])
+            if reason:
+                wrong.append(Fault(f"{place}.{key}", *reason))
+            else:
+                fields[key] = host[key]
+    try:
+        pin_set = PinSet(**fields)  # type: ignore[arg-type]  # each value was checked above
+    except PolicyError as error:
+        already = {fault.path for fault in wrong}
+        told = (Fault(f"{path}.{fault.path}", fault.reason, fault.suggestion) for fault in error.faults)
+        wrong.extend(fault for fault in told if fault.path not in already)
+        pin_set = None
+    faults.extend(wrong)
+    return None if wrong else pin_set
+
+
+def _unknown_keys(table: Mapping[object, object], known: tuple[str, ...], place: str) -> list[Fault]:
+    prefix = f"{place}." if place else ""
+    return [
+        Fault(f"{prefix}{key}", "is not a known key", _did_you_mean(key, known) or f"known are {', '.join(known)}")
+        for key in table
+        if key not in known
+    ]
+
+
+def _did_you_mean(word: object, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _choices(words: Iterable[str]) -> str:
+    return ", ".join(f'"{word}"' for word in words)
+
+
+def _is_text(value: object) -> tuple[str, str] | None:
+    return None if isinstance(value, str) else (f"{value!r} is not a text", "put it in quotes")
+
+
+def _is_flag(value: object) -> tuple[str, str] | None:
+    return None if isinstance(value, bool) else (f"{value!r} is not true or false", "")
+
+
+def _is_list(value: object) -> tuple[str, str] | None:
+    return None if isinstance(value, list) else (f"{value!r} is not a list", "put it in brackets")
+
+
+def _is_instant(value: object) -> tuple[str, str] | None:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return None
+    return f"{value!s} is not an instant: a date and a time with an offset", "write 2027-01-31T00:00:00Z"
+
+
+_SHAPES: dict[str, Callable[[object], tuple[str, str] | None]] = {
+    "name": _is_text,
+    "subdomains": _is_text,
+    **dict.fromkeys(_LISTS, _is_list),
+    "mode": _is_text,
+    "expires": _is_instant,
+    "on_expiry": _is_text,
+    "rotation": _is_text,
+    "allow_single_pin": _is_flag,
+}

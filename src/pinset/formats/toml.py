@@ -1,0 +1,60 @@
+"""
+The policy as TOML, for people. One ``[[host]]`` table per host.
+
+``[hosts.api.example.com]`` is not the form: TOML reads the dots as nested tables.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from datetime import datetime
+
+from pinset._errors import Fault, PolicyError
+from pinset._policy import Policy
+from pinset.formats._document import document_from_policy, policy_from_document
+
+
+def read_toml(text: str, *, source: str = "") -> Policy:
+    """
+    Read a policy from TOML 1.0.
+
+    Args:
+        text: The document.
+        source: Its name, for the error.
+
+    Raises:
+        PolicyError: With every fault; for a syntax error, its line and column.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError([Fault("", f"not TOML: {error}")], source=source) from error
+    return policy_from_document(document, source=source)
+
+
+def write_toml(policy: Policy) -> str:
+    """
+    Write *policy* as TOML that `read_toml` reads back as the same policy.
+    """
+    return "\n".join(_lines(policy)) + "\n"
+
+
+def _lines(policy: Policy) -> Iterator[str]:
+    yield f'unlisted = "{policy.unlisted.value}"'
+    hosts = document_from_policy(policy)["host"]
+    assert isinstance(hosts, list)
+    for host in hosts:
+        yield ""
+        yield "[[host]]"
+        yield from (f"{key} = {_value(value)}" for key, value in host.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return "[\n" + "".join(f"    {_value(item)},\n" for item in value) + "]"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    # A JSON string is a TOML basic string, but for U+007F, which TOML wants escaped; true and false are the same words.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,377 @@
+"""
+The transport and the client for ``httpx``.
+
+Rules of this module:
+
+1. Every road is pinned: direct, CONNECT, HTTPS proxy, SOCKS5, environment proxies, redirects. What cannot be pinned is
+   refused when the client is made.
+2. A refusal is an ``httpx.TransportError``, so that httpx attaches the request and ``except httpx.HTTPError`` sees it.
+   It is no ``ConnectError``: httpcore and retrying transports would try again, and a pin failure is final.
+3. Rules about a request that need no handshake are asked before anything is connected.
+"""
+
+from __future__ import annotations
+
+import ssl
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+from httpcore._backends.auto import AutoBackend
+
+from pinset import _errors
+from pinset._errors import ContextError, RefusedError
+from pinset._hosts import canonical_host
+from pinset._network import OriginContext, PinnedBackend
+from pinset._pinner import Pinner, Pins, as_pinner
+from pinset._policy import Policy, Unlisted
+from pinset._tls import Enforcement, error_class, prepare_context
+from pinset._verdict import Verdict
+
+if TYPE_CHECKING:
+    from httpcore._backends.base import SOCKET_OPTION
+    from httpx._types import AuthTypes, CertTypes, CookieTypes, HeaderTypes, ProxyTypes, QueryParamTypes, TimeoutTypes
+
+__all__ = [
+    "CleartextError",
+    "PinMismatchError",
+    "PinnedAsyncClient",
+    "PinnedAsyncTransport",
+    "ServerNameError",
+    "UnlistedHostError",
+    "UnverifiedChainError",
+]
+
+
+class PinMismatchError(_errors.PinMismatchError, httpx.TransportError):
+    """
+    `pinset.PinMismatchError` from an httpx client; also an ``httpx.TransportError`` with ``.request``.
+    """
+
+
+class UnverifiedChainError(_errors.UnverifiedChainError, httpx.TransportError):
+    """
+    `pinset.UnverifiedChainError` from an httpx client; also an ``httpx.TransportError`` with ``.request``.
+    """
+
+
+class UnlistedHostError(_errors.UnlistedHostError, httpx.TransportError):
+    """
+    `pinset.UnlistedHostError` from an httpx client; also an ``httpx.TransportError`` with ``.request``.
+    """
+
+
+class CleartextError(_errors.CleartextError, httpx.UnsupportedProtocol):
+    """
+    `pinset.CleartextError` from an httpx client; also an ``httpx.UnsupportedProtocol`` with ``.request``.
+    """
+
+
+class ServerNameError(_errors.ServerNameError, httpx.TransportError):
+    """
+    `pinset.ServerNameError` from an httpx client; also an ``httpx.TransportError`` with ``.request``.
+    """
+
+
+class HostError(_errors.HostError, httpx.InvalidURL):
+    """
+    `pinset.HostError` for the host of a URL; also an ``httpx.InvalidURL``.
+    """
+
+
+
+class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
+    """
+    An ``httpx.AsyncHTTPTransport`` that enforces pins inside the TLS handshake.
+
+    Give it to ``httpx.AsyncClient(transport=…)``, or to `PinnedAsyncClient` in ``mounts``. With ``transport=``, httpx
+    ignores the proxy environment variables, and ``proxy=`` and ``mounts=`` of the client go around the pins: give the
+    proxy to the transport, or use `PinnedAsyncClient`.
+
+    Args:
+        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        verify: A context with the CAs to trust. It is made to yield pinset's TLS classes; its other users notice
+            nothing. By default the CAs that httpx trusts.
+        cert: A client certificate: a PEM file with key and chain, or (chain, key) or (chain, key, password).
+        trust_env: Whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` choose the CAs.
+        proxy: The proxy to go through. Its own TLS is verified by ``Proxy(ssl_context=…)`` and not pinned.
+        http1, http2, limits, uds, local_address, retries, socket_options: As in ``httpx.AsyncHTTPTransport``.
+            A pin failure is never retried.
+
+    Raises:
+        PolicyError: *pins* makes no policy.
+        ContextError: *verify* is a context on which pins could not be enforced.
+    """
+
+    def __init__(
+        self,
+        pins: Pinner | Policy | Pins,
+        *,
+        verify: ssl.SSLContext | None = None,
+        cert: CertTypes | None = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        limits: httpx.Limits = httpx.Limits(max_connections=100, max_keepalive_connections=20),
+        proxy: ProxyTypes | None = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> None:
+        self._pinner = as_pinner(pins)
+        context = _origin_context(verify, cert, trust_env=trust_env)
+        _set_alpn(context, ("http/1.1", "h2") if http2 else ("http/1.1",))
+        common: dict[str, Any] = {
+            "ssl_context": OriginContext(context, Enforcement(self._pinner, _httpx_error)),
+            "max_connections": limits.max_connections,
+            "max_keepalive_connections": limits.max_keepalive_connections,
+            "keepalive_expiry": limits.keepalive_expiry,
+            "http1": http1,
+            "http2": http2,
+            "network_backend": PinnedBackend(AutoBackend()),
+        }
+        if proxy is None:
+            direct = {"uds": uds, "local_address": local_address, "retries": retries, "socket_options": socket_options}
+            self._pool = httpcore.AsyncConnectionPool(**common, **direct)
+        else:
+            self._pool = _proxy_pool(httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy, common, socket_options)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """
+        Send *request*, over a connection that the policy in force accepts.
+
+        Returns:
+            The response; its ``extensions["pinset"]`` is the `Verdict` on the connection.
+
+        Raises:
+            RefusedError: As a class of this module, which is also an ``httpx.TransportError``.
+            HostError: The host of the URL has no canonical form.
+            httpx.TransportError: As ``httpx.AsyncHTTPTransport``.
+        """
+        self._check_request(request)
+        response = await super().handle_async_request(_as_https(request))
+        stream = response.extensions.get("network_stream")
+        if stream is not None and request.url.scheme in _TLS_SCHEMES:
+            verdict = stream.get_extra_info("pinset")
+            if verdict is None:
+                await response.aclose()
+                raise UnverifiedChainError("the response came over a connection without a verdict", host=request.url.host)
+            response.extensions["pinset"] = verdict
+        return response
+
+    def _check_request(self, request: httpx.Request) -> None:
+        """What can be said before anything is connected."""
+        policy = self._pinner.policy
+        try:
+            host = canonical_host(request.url.raw_host.decode("ascii"))
+        except _errors.HostError as error:
+            raise HostError(str(error), text=error.text) from error
+        listed = policy.find(host) is not None
+        if request.url.scheme not in _TLS_SCHEMES and listed:
+            raise CleartextError(
+                f"{request.url.scheme}:// to {host}: the host is listed in the policy, and without TLS there is no key"
+                f" to check; use {request.url.scheme.replace('http', 'https').replace('ws', 'wss')}://",
+                host=host,
+            )
+        if not listed and policy.unlisted is Unlisted.DENY:
+            verdict = self._pinner.check(host, ()).verdict
+            raise UnlistedHostError(verdict.explain(), host=host, verdict=verdict)
+        _check_server_name(request.extensions.get("sni_hostname"), host)
+
+
+_TLS_SCHEMES = frozenset({"https", "wss"})
+
+
+def _check_server_name(name: object, host: str) -> None:
+    # With another server name, OpenSSL verifies the certificate of that name and the pins of that name are looked up,
+    # and the pool hands the connection to later requests for *host* (encode/httpcore keys it by the URL alone).
+    if name is None:
+        return
+    text = name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)
+    try:
+        same = canonical_host(text) == host
+    except _errors.HostError:
+        same = False
+    if not same:
+        raise ServerNameError(
+            f"the extension sni_hostname names {text!r}, but the URL names {host!r}: the pins of one host say nothing"
+            " about another; put the name into the URL, and the address into a resolver, proxy or uds=",
+            host=host,
+        )
+
+
+def _as_https(request: httpx.Request) -> httpx.Request:
+    # httpcore's SOCKS connections start TLS for https only, and send wss in the clear.
+    if request.url.scheme != "wss":
+        return request
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(scheme="https"),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
+
+
+def _origin_context(verify: ssl.SSLContext | None, cert: CertTypes | None, *, trust_env: bool) -> ssl.SSLContext:
+    if isinstance(verify, (bool, str)):
+        raise ContextError(
+            "verify is an ssl.SSLContext or nothing: pins add to the verification of certificates and never replace it;"
+            " for other CAs give ssl.create_default_context(cafile=…)"
+        )
+    if verify is not None and cert is not None:
+        raise ContextError("load the client certificate into the context: context.load_cert_chain(…)")
+    context = httpx.create_ssl_context(trust_env=trust_env) if verify is None else verify
+    if cert is not None:
+        context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
+    prepare_context(context)
+    return context
+
+
+# The ALPN list of a context that several clients share. It belongs to the context, not to a connection, and OpenSSL
+# does not lock it: changing it while another thread shakes hands has sent freed memory in a ClientHello.
+_alpn: weakref.WeakKeyDictionary[ssl.SSLContext, Sequence[str]] = weakref.WeakKeyDictionary()
+
+
+def _set_alpn(context: ssl.SSLContext, protocols: Sequence[str]) -> None:
+    if context not in _alpn:
+        context.set_alpn_protocols(list(protocols))
+        _alpn[context] = protocols
+    elif _alpn[context] != protocols:
+        raise ContextError(
+            "the context already serves a client with another choice of http2=, and a context has one list of"
+            " protocols; make a context for each"
+        )
+
+
+def _proxy_pool(
+    proxy: httpx.Proxy, common: dict[str, Any], socket_options: Iterable[SOCKET_OPTION] | None
+) -> httpcore.AsyncConnectionPool:
+    url = httpcore.URL(
+        scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
+    )
+    if proxy.url.scheme in ("socks5", "socks5h"):
+        try:
+            return httpcore.AsyncSOCKSProxy(proxy_url=url, proxy_auth=proxy.raw_auth, **common)
+        except (ImportError, RuntimeError) as error:
+            raise ContextError("SOCKS proxies need an extra: pip install 'pinset[socks]'") from error
+    return httpcore.AsyncHTTPProxy(
+        proxy_url=url,
+        proxy_auth=proxy.raw_auth,
+        proxy_headers=proxy.headers.raw,
+        proxy_ssl_context=proxy.ssl_context,
+        socket_options=socket_options,
+        **common,
+    )
+
+
+class PinnedAsyncClient(httpx.AsyncClient):
+    """
+    An ``httpx.AsyncClient`` whose every road is pinned.
+
+    It takes every keyword of ``httpx.AsyncClient``, with the same defaults, but two. ``verify`` is a context or
+    nothing, and ``transport`` is refused: give a `PinnedAsyncTransport` to ``httpx.AsyncClient`` instead. ``proxy`` and
+    the proxy environment variables work, and stay pinned; ``mounts`` takes pinned transports and None.
+
+    Args:
+        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        verify: A context with the CAs to trust; see `PinnedAsyncTransport`.
+
+    Raises:
+        PolicyError: *pins* makes no policy.
+        ContextError: A keyword would open a road without pins.
+    """
+
+    def __init__(
+        self,
+        pins: Pinner | Policy | Pins,
+        *,
+        auth: AuthTypes | None = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        verify: ssl.SSLContext | None = None,
+        cert: CertTypes | None = None,
+        http1: bool = True,
+        http2: bool = False,
+        proxy: ProxyTypes | None = None,
+        mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None = None,
+        timeout: TimeoutTypes = httpx.Timeout(5.0),
+        follow_redirects: bool = False,
+        limits: httpx.Limits = httpx.Limits(max_connections=100, max_keepalive_connections=20),
+        max_redirects: int = 20,
+        event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
+        base_url: httpx.URL | str = "",
+        transport: None = None,
+        trust_env: bool = True,
+        default_encoding: str | Callable[[bytes], str] = "utf-8",
+    ) -> None:
+        if transport is not None:
+            raise ContextError(
+                "transport= would replace the pinned transport; give it to httpx.AsyncClient(transport=…) instead"
+            )
+        for pattern, mounted in (mounts or {}).items():
+            if mounted is not None and not isinstance(mounted, PinnedAsyncTransport):
+                raise ContextError(
+                    f"mounts[{pattern!r}] is a {type(mounted).__name__}, a road without pins;"
+                    " mount a PinnedAsyncTransport, or use a separate httpx.AsyncClient for those hosts"
+                )
+        self._pinner = as_pinner(pins)
+        super().__init__(
+            auth=auth,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            verify=_origin_context(verify, cert, trust_env=trust_env),
+            http1=http1,
+            http2=http2,
+            proxy=proxy,
+            mounts=mounts,
+            timeout=timeout,
+            follow_redirects=follow_redirects,
+            limits=limits,
+            max_redirects=max_redirects,
+            event_hooks=event_hooks,
+            base_url=base_url,
+            trust_env=trust_env,
+            default_encoding=default_encoding,
+        )
+        self._check_roads()
+
+    @property
+    def pinner(self) -> Pinner:
+        """
+        The `Pinner` whose policy is in force for this client.
+        """
+        return self._pinner
+
+    # httpx makes its transports, also those for the proxy environment variables, through these two. They are private,
+    # the same in every 0.28, and the route other clients take; `_check_roads` notices if that should change.
+    def _init_transport(self, **kwargs: Any) -> httpx.AsyncBaseTransport:
+        return self._pinned_transport(**kwargs)
+
+    def _init_proxy_transport(self, proxy: httpx.Proxy, **kwargs: Any) -> httpx.AsyncBaseTransport:
+        return self._pinned_transport(proxy=proxy, **kwargs)
+
+    def _pinned_transport(self, **kwargs: Any) -> PinnedAsyncTransport:
+        kwargs.pop("transport", None)
+        return PinnedAsyncTransport(self._pinner, **kwargs)
+
+    def _check_roads(self) -> None:
+        for transport in (self._transport, *self._mounts.values()):
+            if transport is not None and not isinstance(transport, PinnedAsyncTransport):
+                raise ContextError(f"this httpx makes a {type(transport).__name__}, which is not pinned")
+
+
+_ERRORS: dict[type[RefusedError], type[RefusedError]] = {
+    _errors.PinMismatchError: PinMismatchError,
+    _errors.UnverifiedChainError: UnverifiedChainError,
+    _errors.UnlistedHostError: UnlistedHostError,
+}
+
+
+def _httpx_error(verdict: Verdict) -> Exception:
+    return _ERRORS[error_class(verdict)](verdict.explain(), host=verdict.host, verdict=verdict)
