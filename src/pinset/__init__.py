@@ -16,6 +16,7 @@ from a file. What is refused raises a `RefusedError`, of which `PinMismatchError
 
 from importlib.metadata import version as _version
 
+from pinset._certificates import Certificate
 from pinset._errors import (
     CertificateError,
     CleartextError,
@@ -32,7 +33,6 @@ from pinset._errors import (
     UnlistedHostError,
     UnverifiedChainError,
 )
-from pinset._certificates import Certificate
 from pinset._evaluate import evaluate
 from pinset._pinner import Observer, Pinner, load_policy
 from pinset._pins import Pin, PinKind
@@ -69,8 +69,8 @@ __all__ = [
     "RefusedError",
     "ServerNameError",
     "Subdomains",
-    "UnlistedHostError",
     "Unlisted",
+    "UnlistedHostError",
     "UnverifiedChainError",
     "Verdict",
     "evaluate",

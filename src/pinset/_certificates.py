@@ -146,7 +146,7 @@ def _walk_certificate(der: bytes) -> tuple[bytes, tuple[datetime, datetime]]:
     certificate.skip(_SEQUENCE)
     certificate.skip(_BIT_STRING)
     certificate.end()
-    # TBSCertificate ::= SEQUENCE { version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, …}
+    # TBSCertificate ::= SEQUENCE { version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo …}
     if tbs.peek() == _VERSION:
         tbs.skip(_VERSION)
     tbs.skip(_INTEGER)
@@ -241,7 +241,7 @@ class _Reader:
 def _subject(der: bytes) -> str:
     # Only for people, only when something went wrong, and never a reason to fail: whatever cryptography raises for the
     # certificates that it refuses (it warns on some real roots) becomes a remark.
-    from cryptography import x509
+    from cryptography import x509  # noqa: PLC0415 - costs more than all of pinset, and only errors need it
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

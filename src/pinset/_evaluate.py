@@ -41,9 +41,7 @@ def evaluate(policy: Policy, host: str, chain: Sequence[bytes], now: datetime) -
         decision = Decision.REFUSE if denied else Decision.ALLOW
         return Verdict(host=canonical_host(host), outcome=Outcome.UNLISTED, decision=decision, at=now)
     if rule.mode is Mode.OFF:
-        return Verdict(
-            host=canonical_host(host), outcome=Outcome.EXCLUDED, decision=Decision.ALLOW, at=now, rule=rule
-        )
+        return Verdict(host=canonical_host(host), outcome=Outcome.EXCLUDED, decision=Decision.ALLOW, at=now, rule=rule)
     if not chain:
         return refuse(policy, host, now, outcome=Outcome.UNVERIFIED, detail="the verified chain is empty")
     try:

@@ -167,4 +167,4 @@ def is_address(host: str) -> bool:
 
     `canonical_host` leaves no name that ends in a number, so an address is what ends in one or holds a colon.
     """
-    return ":" in host or host[-1:].isdigit() and host.rpartition(".")[2].isdigit()
+    return ":" in host or (host[-1:].isdigit() and host.rpartition(".")[2].isdigit())

@@ -122,7 +122,7 @@ class PinnedStream(httpcore.AsyncNetworkStream):
         try:
             with anyio.fail_after(timeout):
                 await stream.do_handshake()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - cancellation leaks the socket too
             with anyio.CancelScope(shield=True):
                 await self.aclose()
             _raise_as_connect_error(error)

@@ -201,7 +201,9 @@ def load_policy(path: str | PathLike[str]) -> Policy:
     readers = {".toml": read_toml, ".json": read_json}
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise PolicyError([Fault("", f"the name of a policy file ends in .toml or .json, not {file.suffix!r}")], source=str(file))
+        raise PolicyError(
+            [Fault("", f"the name of a policy file ends in .toml or .json, not {file.suffix!r}")], source=str(file)
+        )
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -26,6 +26,7 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _HEX = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*")
 _HPKP = re.compile(r'pin-sha256="([^"]*)"')
+_LONGEST_QUOTE = 80
 _EXAMPLE = "a pin is 'sha256/' and 44 characters of base64, such as sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="
 
 
@@ -166,7 +167,9 @@ def _from_base64(encoded: str, text: str) -> bytes:
         raise PinError(f"{_cut(text)} is {len(digest)} bytes, and SHA-256 is {_DIGEST_SIZE}; {_EXAMPLE}", text=text)
     canonical = base64.b64encode(digest).decode("ascii")
     if canonical != encoded:
-        raise PinError(f"{_cut(text)} is not canonical base64; if it is the right pin, write sha256/{canonical}", text=text)
+        raise PinError(
+            f"{_cut(text)} is not canonical base64; if it is the right pin, write sha256/{canonical}", text=text
+        )
     return digest
 
 
@@ -191,7 +194,9 @@ def _der(data: bytes | str, *labels: str) -> bytes:
     wanted = [body for label, body in blocks if label in labels]
     if len(wanted) != 1:
         found = ", ".join(label for label, _ in blocks) or "no PEM block"
-        remedy = "; make it with: openssl pkey -in key.pem -pubout" if any("KEY" in label for label, _ in blocks) else ""
+        remedy = (
+            "; make it with: openssl pkey -in key.pem -pubout" if any("KEY" in label for label, _ in blocks) else ""
+        )
         raise PinError(f"expected one PEM block '{labels[0]}', found {found}{remedy}")
     try:
         return base64.b64decode("".join(wanted[0].split()), validate=True)
@@ -200,4 +205,4 @@ def _der(data: bytes | str, *labels: str) -> bytes:
 
 
 def _cut(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:79] + "…")
+    return repr(text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…")

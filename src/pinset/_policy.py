@@ -22,6 +22,7 @@ from pinset._errors import Fault, HostError, PinError, PolicyError
 from pinset._hosts import HostPattern, Scope, canonical_host, is_address, parent
 from pinset._pins import Pin, PinKind
 
+_ENOUGH_PINS = 2
 _BACKUP = "add the pin of a backup key that is not in service, or say allow_single_pin = true"
 
 
@@ -139,7 +140,9 @@ class PinSet:
         if self.subdomains == Subdomains.NONE:
             return (pattern,)
         if pattern.scope is not Scope.HOST:
-            faults.append(Fault("subdomains", "the name is a pattern and says by itself what it covers", "leave it out"))
+            faults.append(
+                Fault("subdomains", "the name is a pattern and says by itself what it covers", "leave it out")
+            )
         elif is_address(pattern.base):
             faults.append(Fault("subdomains", "an IP address has no subdomains", "leave it out"))
         if self.subdomains == Subdomains.ALL:
@@ -165,7 +168,7 @@ class PinSet:
         if self.mode != Mode.ENFORCE or self.allow_single_pin:
             return
         for requirement in self.requirements:
-            if len(requirement.pins) < 2:
+            if len(requirement.pins) < _ENOUGH_PINS:
                 reason = "only one distinct pin: the next key change takes the app down"
                 faults.append(Fault(requirement.role.value, reason, _BACKUP))
 
@@ -264,31 +267,27 @@ class Policy:
 
     def __post_init__(self) -> None:
         faults: list[Fault] = []
-        tables: dict[Scope, dict[str, PinSet]] = {scope: {} for scope in Scope}
         put = object.__setattr__
         put(self, "pin_sets", tuple(self.pin_sets))
+        tables = tabulate(enumerate(self.pin_sets), faults)
         put(self, "_hosts", tables[Scope.HOST])
         put(self, "_labels", tables[Scope.LABEL])
         put(self, "_trees", tables[Scope.TREE])
         if not self.pin_sets:
             faults.append(Fault("host", "no host is listed", "a policy without hosts pins nothing"))
-        for index, pin_set in enumerate(self.pin_sets):
-            for pattern in pin_set.patterns:
-                if tables[pattern.scope].setdefault(pattern.base, pin_set) is not pin_set:
-                    faults.append(Fault(_place(index, pin_set), f"{pattern} is already listed", "merge the two"))
         try:
             put(self, "unlisted", Unlisted(self.unlisted))
         except ValueError:
             faults.append(Fault("unlisted", f'{self.unlisted!r} is not one of "deny", "allow"'))
-        for index, pin_set in enumerate(self.pin_sets):
-            if pin_set.mode is Mode.OFF and not all(self._covers(pattern) for pattern in pin_set.patterns):
-                faults.append(
-                    Fault(
-                        f"{_place(index, pin_set)}.mode",
-                        "excludes hosts that no broader rule covers",
-                        'leave the host out, and say unlisted = "allow" if it may be reached',
-                    )
-                )
+        faults.extend(
+            Fault(
+                f"{_place(index, pin_set)}.mode",
+                "excludes hosts that no broader rule covers",
+                'leave the host out, and say unlisted = "allow" if it may be reached',
+            )
+            for index, pin_set in enumerate(self.pin_sets)
+            if pin_set.mode is Mode.OFF and not all(self._covers(pattern) for pattern in pin_set.patterns)
+        )
         if faults:
             raise PolicyError(faults)
 
@@ -296,9 +295,7 @@ class Policy:
         return (type(self), (self.pin_sets, self.unlisted))
 
     @classmethod
-    def from_mapping(
-        cls, pins: Mapping[str, Sequence[Pin | str]], *, unlisted: Unlisted = Unlisted.DENY
-    ) -> Policy:
+    def from_mapping(cls, pins: Mapping[str, Sequence[Pin | str]], *, unlisted: Unlisted = Unlisted.DENY) -> Policy:
         """
         The short form: host patterns and their public-key pins, enforced, without expiry.
 
@@ -357,6 +354,22 @@ class Policy:
             broader = [self._trees.get(pattern.base)]
         nearest = next((rule for rule in broader if rule is not None), self._find_tree(parent(pattern.base)))
         return nearest is not None and nearest.mode is not Mode.OFF
+
+
+def tabulate(numbered: Iterable[tuple[int, PinSet]], faults: list[Fault]) -> dict[Scope, dict[str, PinSet]]:
+    """
+    The pin sets by what they cover and by base; a pattern that is listed twice is added to *faults*.
+
+    Args:
+        numbered: Pin sets with their place in the document.
+        faults: Grows.
+    """
+    tables: dict[Scope, dict[str, PinSet]] = {scope: {} for scope in Scope}
+    for index, pin_set in numbered:
+        for pattern in pin_set.patterns:
+            if tables[pattern.scope].setdefault(pattern.base, pin_set) is not pin_set:
+                faults.append(Fault(_place(index, pin_set), f"{pattern} is already listed", "merge the two"))  # noqa: PERF401
+    return tables
 
 
 def _place(index: int, pin_set: PinSet) -> str:

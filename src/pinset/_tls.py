@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Key exchanges in which the server proves its key before our flight (RFC 5246 section 7.4.3). With static RSA it proves
 # nothing until its Finished, and a client certificate would be out before.
-_PROVEN_KEY_EXCHANGES = ("ECDHE-", "DHE-")
+_PROVEN_KEY_EXCHANGES = ("TLS_", "ECDHE-", "DHE-")  # OpenSSL's names; TLS_ are those of TLS 1.3
 _UNPROVEN_KEY_EXCHANGES = frozenset({"kx-rsa", "kx-rsa-psk"})
 
 _ERRORS: dict[Outcome, type[RefusedError]] = {
@@ -127,10 +127,6 @@ class _Gate:
     What both TLS classes share: an enforcement, a stamp once the handshake was judged, and shut doors until then.
     """
 
-    context: ssl.SSLContext
-    server_hostname: str | None
-    session_reused: bool | None
-
     _enforcement: Enforcement | None = None
     _early: tuple[list[bytes], Stamp] | None = None
     _stamp: Stamp | None = None
@@ -157,19 +153,19 @@ class _Gate:
             )
         self._enforcement = enforcement
 
-    def _version(self) -> str | None:
-        raise NotImplementedError
-
-    def _cipher_name(self) -> str:
-        raise NotImplementedError
+    @property
+    def _tls(self) -> ssl.SSLObject | ssl.SSLSocket:
+        return self  # type: ignore[return-value]  # a gate is always mixed into one of the two
 
     def _judge_early(self) -> None:
         """
         TLS 1.2: the chain is verified, and our flight lies in the outgoing BIO. Judge before anybody sends it.
         """
-        if self._enforcement is None or self._early is not None:
+        # OpenSSL sets the cipher when it writes our ChangeCipherSpec. Before that, the server's flight is incomplete and
+        # nothing of ours can leave.
+        if self._enforcement is None or self._early is not None or self._tls.cipher() is None:
             return
-        if chain := verified_chain(self):
+        if chain := verified_chain(self._tls):
             self._early = chain, self._judged(self._enforcement, chain)
 
     def _judge(self) -> None:
@@ -178,7 +174,7 @@ class _Gate:
         """
         if self._enforcement is None:
             return
-        chain = verified_chain(self)
+        chain = verified_chain(self._tls)
         if self._early is not None and self._early[0] == chain:
             stamp = self._accepted(self._enforcement, self._enforcement.pinner.renew(self._early[1]))
         else:
@@ -186,10 +182,10 @@ class _Gate:
         self._early, self._stamp = None, stamp
 
     def _judged(self, enforcement: Enforcement, chain: list[bytes]) -> Stamp:
-        host = self.server_hostname
-        if weakness := self._weakness():
+        host = self._tls.server_hostname
+        if weakness := _weakness(self._tls):
             self._refuse(enforcement, weakness)
-        assert host is not None  # `_weakness` names a missing one
+        assert host is not None  # or `_weakness` would have said so
         return self._accepted(enforcement, enforcement.pinner.check(host, chain))
 
     def _accepted(self, enforcement: Enforcement, stamp: Stamp) -> Stamp:
@@ -199,7 +195,7 @@ class _Gate:
         return stamp
 
     def _refuse(self, enforcement: Enforcement, detail: str) -> None:
-        host = self.server_hostname or "localhost"
+        host = self._tls.server_hostname or "localhost"
         verdict = enforcement.pinner.refuse(host, outcome=Outcome.UNVERIFIED, detail=detail)
         self._refusal = enforcement.error(verdict)
         raise self._refusal
@@ -210,24 +206,6 @@ class _Gate:
             raise self._refusal
         assert self._enforcement is not None
         self._refuse(self._enforcement, "data was to be sent or received before the handshake was checked")
-
-    def _weakness(self) -> str:
-        """Why the chain of this handshake proves nothing; empty when it does."""
-        context = self.context
-        if context.verify_mode is not ssl.CERT_REQUIRED:
-            # Under CERT_NONE OpenSSL's "verified" chain holds whatever the peer sent, forged signatures included.
-            return "verify_mode of the context was lowered from CERT_REQUIRED"
-        if not context.check_hostname:
-            return "check_hostname of the context was switched off"
-        if not context.options & ssl.OP_NO_RENEGOTIATION:
-            return "OP_NO_RENEGOTIATION of the context was cleared"
-        if self.server_hostname is None:
-            return "no server name was given"
-        if self.session_reused:
-            return "the session was resumed, and the chain that earned it is not known"
-        if self._version() != "TLSv1.3" and not self._cipher_name().startswith(_PROVEN_KEY_EXCHANGES):
-            return f"the key exchange of {self._cipher_name()} does not prove the server's key in time"
-        return ""
 
 
 class PinnedSSLObject(_Gate, ssl.SSLObject):
@@ -258,7 +236,7 @@ class PinnedSSLObject(_Gate, ssl.SSLObject):
             raise
         self._judge()
 
-    def read(self, len: int = 1024, buffer: bytearray | None = None) -> bytes:  # noqa: A002 - as in ssl
+    def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> bytes:  # noqa: A002 - as in ssl
         """
         Read decrypted data; refused before the object is stamped.
         """
@@ -273,12 +251,6 @@ class PinnedSSLObject(_Gate, ssl.SSLObject):
         if self._stamp is None and self._enforcement is not None:
             self._shut()
         return super().write(data)
-
-    def _version(self) -> str | None:
-        return self.version()
-
-    def _cipher_name(self) -> str:
-        return (self.cipher() or ("",))[0]
 
 
 class PinnedSSLSocket(_Gate, ssl.SSLSocket):
@@ -320,7 +292,7 @@ class PinnedSSLSocket(_Gate, ssl.SSLSocket):
         self._check_open()
         super().sendall(data, flags)
 
-    def sendto(self, *args: object) -> int:
+    def sendto(self, *args: object) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Refused before the socket is stamped; TLS sockets have no use for it after."""
         self._check_open()
         return super().sendto(*args)  # type: ignore[call-overload,no-any-return]
@@ -340,7 +312,7 @@ class PinnedSSLSocket(_Gate, ssl.SSLSocket):
         self._check_open()
         return super().recv_into(buffer, nbytes, flags)
 
-    def read(self, len: int = 1024, buffer: bytearray | None = None) -> bytes:  # noqa: A002 - as in ssl
+    def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> bytes:  # noqa: A002 - as in ssl
         """Refused before the socket is stamped."""
         self._check_open()
         return super().read(len, buffer)
@@ -361,14 +333,32 @@ class PinnedSSLSocket(_Gate, ssl.SSLSocket):
         self._bind()
         # An unconnected or closed socket is left to the operating system's own error. A connected one without TLS
         # would send in the clear: after unwrap(), or after a handshake that failed in connect().
-        if self._enforcement is not None and (tls is not None or getattr(self, "_connected", False)) and self.fileno() >= 0:
+        if (
+            self._enforcement is not None
+            and (tls is not None or getattr(self, "_connected", False))
+            and self.fileno() >= 0
+        ):
             self._shut()
 
-    def _version(self) -> str | None:
-        return self.version()
 
-    def _cipher_name(self) -> str:
-        return (self.cipher() or ("",))[0]
+def _weakness(tls: ssl.SSLObject | ssl.SSLSocket) -> str:  # noqa: PLR0911 - one line for each
+    """Why the chain of this handshake proves nothing; empty when it does."""
+    context = tls.context
+    if context.verify_mode is not ssl.CERT_REQUIRED:
+        # Under CERT_NONE OpenSSL's "verified" chain holds whatever the peer sent, forged signatures included.
+        return "verify_mode of the context was lowered from CERT_REQUIRED"
+    if not context.check_hostname:
+        return "check_hostname of the context was switched off"
+    if not context.options & ssl.OP_NO_RENEGOTIATION:
+        return "OP_NO_RENEGOTIATION of the context was cleared"
+    if tls.server_hostname is None:
+        return "no server name was given"
+    if tls.session_reused:
+        return "the session was resumed, and the chain that earned it is not known"
+    cipher = (tls.cipher() or ("",))[0]
+    if not cipher.startswith(_PROVEN_KEY_EXCHANGES):
+        return f"the key exchange of {cipher} does not prove the server's key in time"
+    return ""
 
 
 # The pinner of a context made by `pinned_ssl_context`; contexts of callers are not in it.
@@ -383,7 +373,7 @@ def pinned_ssl_context(
     cadata: str | bytes | None = None,
 ) -> ssl.SSLContext:
     """
-    A plain ``ssl.SSLContext`` that enforces pins in any library: aiohttp, asyncio, urllib3, websockets, redis, asyncpg …
+    A plain ``ssl.SSLContext`` that enforces pins in any library: aiohttp, asyncio, urllib3, websockets, asyncpg …
 
     CA path, expiry and host name are verified as by ``ssl.create_default_context``, and pins in addition. A refusal is
     an ``ssl.SSLCertVerificationError``; libraries that retry on ``ssl.SSLError`` will retry it.
@@ -425,7 +415,9 @@ def prepare_context(context: ssl.SSLContext) -> None:
     if not isinstance(context, ssl.SSLContext):
         raise ContextError(f"expected an ssl.SSLContext, got {type(context).__name__}")
     if context.verify_mode is not ssl.CERT_REQUIRED:
-        raise ContextError("the context does not verify certificates; pins add to that: set verify_mode = ssl.CERT_REQUIRED")
+        raise ContextError(
+            "the context does not verify certificates; pins add to that: set verify_mode = ssl.CERT_REQUIRED"
+        )
     if not context.check_hostname:
         raise ContextError("the context does not verify host names; pins add to that: set check_hostname = True")
     static_rsa = [c["name"] for c in context.get_ciphers() if c.get("kea") in _UNPROVEN_KEY_EXCHANGES]
@@ -463,19 +455,19 @@ def _prove(context: ssl.SSLContext) -> None:
 
 if sys.version_info >= (3, 13):
 
-    def verified_chain(tls: _Gate) -> list[bytes]:
+    def verified_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
         """
         The chain that OpenSSL verified in this handshake, leaf first, DER; empty before, and on a resumed session.
         """
-        return tls.get_verified_chain()  # type: ignore[attr-defined,no-any-return]
+        return tls.get_verified_chain()
 
 else:
     import _ssl
 
     # Public from 3.13 (gh-109109). Before, the getter is on the private object and returns certificates, or None.
-    def verified_chain(tls: _Gate) -> list[bytes]:
+    def verified_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
         """
         The chain that OpenSSL verified in this handshake, leaf first, DER; empty before, and on a resumed session.
         """
-        chain = tls._sslobj.get_verified_chain()  # type: ignore[attr-defined]
+        chain = tls._sslobj.get_verified_chain()  # type: ignore[union-attr]
         return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain or ()]

@@ -126,12 +126,14 @@ def _lines(verdict: Verdict) -> Iterator[str]:
             yield f"            {index} {Pin(PinKind.SPKI, certificate.spki_sha256)}  {certificate.subject}  {dates}"
             if rule is not None and rule.certificate_pins:
                 yield f"              {Pin(PinKind.CERTIFICATE, certificate.certificate_sha256)}"
-    yield from (f"  next      {line}" if index == 0 else f"            {line}" for index, line in enumerate(_next(verdict)))
+    yield from (
+        f"  next      {line}" if index == 0 else f"            {line}" for index, line in enumerate(_next(verdict))
+    )
 
 
 def _next(verdict: Verdict) -> Iterator[str]:
     if verdict.blocked_by_expiry:
-        yield "Ship a policy with fresh pins and a later expires. This rule says on_expiry = \"block\"."
+        yield 'Ship a policy with fresh pins and a later expires. This rule says on_expiry = "block".'
         return
     match verdict.outcome:
         case Outcome.MISMATCHED:

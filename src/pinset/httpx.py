@@ -81,7 +81,6 @@ class HostError(_errors.HostError, httpx.InvalidURL):
     """
 
 
-
 class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
     """
     An ``httpx.AsyncHTTPTransport`` that enforces pins inside the TLS handshake.
@@ -134,10 +133,17 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
             "network_backend": PinnedBackend(AutoBackend()),
         }
         if proxy is None:
-            direct = {"uds": uds, "local_address": local_address, "retries": retries, "socket_options": socket_options}
+            direct: dict[str, Any] = {
+                "uds": uds,
+                "local_address": local_address,
+                "retries": retries,
+                "socket_options": socket_options,
+            }
             self._pool = httpcore.AsyncConnectionPool(**common, **direct)
         else:
-            self._pool = _proxy_pool(httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy, common, socket_options)
+            self._pool = _proxy_pool(
+                httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy, common, socket_options
+            )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """
@@ -158,7 +164,9 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
             verdict = stream.get_extra_info("pinset")
             if verdict is None:
                 await response.aclose()
-                raise UnverifiedChainError("the response came over a connection without a verdict", host=request.url.host)
+                raise UnverifiedChainError(
+                    "the response came over a connection without a verdict", host=request.url.host
+                )
             response.extensions["pinset"] = verdict
         return response
 
@@ -350,10 +358,14 @@ class PinnedAsyncClient(httpx.AsyncClient):
 
     # httpx makes its transports, also those for the proxy environment variables, through these two. They are private,
     # the same in every 0.28, and the route other clients take; `_check_roads` notices if that should change.
-    def _init_transport(self, **kwargs: Any) -> httpx.AsyncBaseTransport:
+    def _init_transport(  # type: ignore[override]  # handed on whole
+        self, **kwargs: Any
+    ) -> httpx.AsyncBaseTransport:
         return self._pinned_transport(**kwargs)
 
-    def _init_proxy_transport(self, proxy: httpx.Proxy, **kwargs: Any) -> httpx.AsyncBaseTransport:
+    def _init_proxy_transport(  # type: ignore[override]  # handed on whole
+        self, proxy: httpx.Proxy, **kwargs: Any
+    ) -> httpx.AsyncBaseTransport:
         return self._pinned_transport(proxy=proxy, **kwargs)
 
     def _pinned_transport(self, **kwargs: Any) -> PinnedAsyncTransport:

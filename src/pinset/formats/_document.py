@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from pinset._errors import Fault, PolicyError
-from pinset._policy import PIN_SET_FIELDS, PinSet, Policy, Role, Unlisted
+from pinset._policy import PIN_SET_FIELDS, PinSet, Policy, Role, Unlisted, tabulate
 
 _TOP_LEVEL = ("unlisted", "host")
 _LISTS = tuple(role.value for role in Role)
@@ -38,18 +38,21 @@ def policy_from_document(document: object, *, source: str = "") -> Policy:
     faults = _unknown_keys(document, _TOP_LEVEL, "")
     unlisted = document.get("unlisted", Unlisted.DENY)
     if unlisted not in tuple(Unlisted):
-        faults.append(Fault("unlisted", f"{unlisted!r} is not one of {_choices(Unlisted)}", _did_you_mean(unlisted, Unlisted)))
+        faults.append(
+            Fault("unlisted", f"{unlisted!r} is not one of {_choices(Unlisted)}", _did_you_mean(unlisted, Unlisted))
+        )
     hosts = document.get("host", [])
     if not isinstance(hosts, list):
         faults.append(Fault("host", "is not a list", "write [[host]] above each host, with two brackets"))
         hosts = []
-    pin_sets = [pin_set for index, host in enumerate(hosts) if (pin_set := _pin_set(host, f"host[{index}]", faults))]
-    if not faults:
-        try:
-            return Policy(tuple(pin_sets), Unlisted(unlisted))
-        except PolicyError as error:
-            faults.extend(error.faults)
-    raise PolicyError(faults, source=source)
+    pin_sets = {index: pin_set for index, host in enumerate(hosts) if (pin_set := _pin_set(host, index, faults))}
+    if faults:
+        tabulate(pin_sets.items(), faults)
+        raise PolicyError(faults, source=source)
+    try:
+        return Policy(tuple(pin_sets.values()), Unlisted(unlisted))
+    except PolicyError as error:
+        raise PolicyError(error.faults, source=source) from None
 
 
 def document_from_policy(policy: Policy) -> dict[str, object]:
@@ -69,7 +72,8 @@ def _host(pin_set: PinSet) -> dict[str, object]:
     return host
 
 
-def _pin_set(host: object, path: str, faults: list[Fault]) -> PinSet | None:
+def _pin_set(host: object, index: int, faults: list[Fault]) -> PinSet | None:
+    path = f"host[{index}]"
     if not isinstance(host, Mapping):
         faults.append(Fault(path, "is not a table", "write [[host]] above each host, with two brackets"))
         return None

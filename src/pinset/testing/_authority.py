@@ -19,7 +19,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pinset._pins import Pin
 
@@ -91,7 +91,9 @@ class Identity:
             chain, key = self.write(Path(directory), "identity")
             context.load_cert_chain(chain, key)
 
-    def server_context(self, *, tls: ssl.TLSVersion | None = None, alpn: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
+    def server_context(
+        self, *, tls: ssl.TLSVersion | None = None, alpn: Sequence[str] = ("http/1.1",)
+    ) -> ssl.SSLContext:
         """
         A context for a server with this identity.
 
@@ -118,11 +120,11 @@ class Authority:
     """
 
     def __init__(self, name: str = "Throw-away", *, key: KeyKind = "ec", intermediate: bool = True) -> None:
-        self.kind = key
+        self.kind: KeyKind = key
         self._root_key = new_key(key)
         root_name = _name(f"{name} Root")
         self._root = _certificate(
-            root_name, self._root_key.public_key(), root_name, self._root_key, path_length=1, authority=None
+            root_name, self._root_key.public_key(), root_name, self._root_key, path_length=2, authority=None
         )
         self._signer_key, self._signer = self._root_key, self._root
         self._above: tuple[bytes, ...] = ()
@@ -270,12 +272,10 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=path_length), critical=True)
         .add_extension(_key_usage(is_ca=is_ca), critical=True)
         .add_extension(own_id, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
     )
     if not is_ca:
-        usage = x509.ExtendedKeyUsageOID.CLIENT_AUTH if client else x509.ExtendedKeyUsageOID.SERVER_AUTH
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False)
     algorithm = None if isinstance(issuer_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()

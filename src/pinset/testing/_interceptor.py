@@ -20,6 +20,7 @@ from pinset.testing._authority import Authority
 
 _PATIENCE = 10.0
 _MOST_HEAD = 64 * 1024
+_CHUNK = 64 * 1024
 
 
 class Interceptor:
@@ -79,24 +80,41 @@ class Interceptor:
                 client.close()
                 return
             client.settimeout(_PATIENCE)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client:
             host, port = _connect_target(client)
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            try:
-                inside = self._impostor(host).wrap_socket(client, server_side=True)
-                first = inside.recv(65536)
-            except OSError:
-                first = b""
-            if not first:
-                with self._lock:
-                    self.refused[host] = self.refused.get(host, 0) + 1
+            deceived = self._deceive(client, host)
+            if deceived is None:
                 return
-            with inside, socket.create_connection((host, port), timeout=_PATIENCE) as plain:
-                with self._upstream.wrap_socket(plain, server_hostname=host) as outside:
-                    self._relay(host, inside, outside, first)
+            inside, first = deceived
+            with inside, self._connect(host, port) as outside:
+                outside.sendall(first)
+                self._relay(host, inside, outside)
+
+    def _deceive(self, client: socket.socket, host: str) -> tuple[ssl.SSLSocket, bytes] | None:
+        """
+        Shake hands as *host* and read the first bytes; None where the client breaks off.
+
+        In TLS 1.3 that shows only in the read: our side of the handshake is done before the client's.
+        """
+        try:
+            inside = self._impostor(host).wrap_socket(client, server_side=True)
+            if first := inside.recv(_CHUNK):
+                self._note(host, first)
+                return inside, first
+        except OSError:
+            pass
+        with self._lock:
+            self.refused[host] = self.refused.get(host, 0) + 1
+        return None
+
+    def _connect(self, host: str, port: int) -> ssl.SSLSocket:
+        plain = socket.create_connection((host, port), timeout=_PATIENCE)
+        return self._upstream.wrap_socket(plain, server_hostname=host)
 
     def _impostor(self, host: str) -> ssl.SSLContext:
         with self._lock:
@@ -104,14 +122,11 @@ class Interceptor:
                 self._contexts[host] = self._authority.issue(host).server_context()
             return self._contexts[host]
 
-    def _relay(self, host: str, inside: ssl.SSLSocket, outside: ssl.SSLSocket, first: bytes) -> None:
-        self._note(host, first)
-        outside.sendall(first)
+    def _relay(self, host: str, inside: ssl.SSLSocket, outside: ssl.SSLSocket) -> None:
         while not self._closing.is_set():
             waiting = [tls for tls in (inside, outside) if tls.pending()]
-            ready = waiting or select.select([inside, outside], [], [], 0.2)[0]
-            for source in ready:
-                data = source.recv(65536)
+            for source in waiting or select.select([inside, outside], [], [], 0.2)[0]:
+                data = source.recv(_CHUNK)
                 if not data:
                     return
                 if source is inside:

@@ -107,24 +107,24 @@ class TLSServer:
                 connection.close()
                 return
             connection.settimeout(_PATIENCE)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.seen.connections += 1
             self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            with self._context.wrap_socket(connection, server_side=True) as tls:
+        with contextlib.suppress(OSError), connection, self._context.wrap_socket(connection, server_side=True) as tls:
+            with self._lock:
+                self._sockets.add(tls)
+                self.seen.handshakes += 1
+                if certificate := tls.getpeercert(binary_form=True):
+                    self.seen.client_certificates.append(certificate)
+            try:
+                while head := self._receive_head(tls):
+                    tls.sendall(self._respond(head))
+            finally:
                 with self._lock:
-                    self._sockets.add(tls)
-                    self.seen.handshakes += 1
-                    if certificate := tls.getpeercert(binary_form=True):
-                        self.seen.client_certificates.append(certificate)
-                try:
-                    while head := self._receive_head(tls):
-                        tls.sendall(self._respond(head))
-                finally:
-                    with self._lock:
-                        self._sockets.discard(tls)
+                    self._sockets.discard(tls)
 
     def _receive_head(self, tls: ssl.SSLSocket) -> bytes:
         received = b""

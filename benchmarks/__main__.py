@@ -1,0 +1,37 @@
+"""
+``python -m benchmarks overhead | check | lookup``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import check, lookup, overhead
+
+
+def main() -> None:
+    """
+    Run one benchmark.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks of pinset; see README.md.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--quick", action="store_true", help="less of everything: under a minute, more noise")
+        command.add_argument("--out", type=Path, metavar="FILE", help="write all samples and the summary as JSON")
+        command.set_defaults(run=run)
+        return command
+
+    add("overhead", "cold and warm requests of a pinned and a stock httpx client", overhead.run)
+    add("check", "the pin check alone, and its share of a TLS handshake", check.run)
+    instructions = add("lookup", "Policy.find among 10 to 1,000,000 hosts", lookup.run)
+    instructions.add_argument("--instructions", action="store_true", help="count instructions too (needs valgrind)")
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

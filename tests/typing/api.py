@@ -1,0 +1,68 @@
+"""
+Uses of the public interface that type checkers must accept. Never executed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+
+import httpx
+
+from pinset import (
+    Mode,
+    OnExpiry,
+    Pin,
+    PinKind,
+    PinMismatchError,
+    PinnedAsyncClient,
+    PinnedAsyncTransport,
+    Pinner,
+    PinSet,
+    Policy,
+    Unlisted,
+    Verdict,
+    evaluate,
+    load_policy,
+    pinned_ssl_context,
+)
+
+PINS = {"api.example.com": ["sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="]}
+
+
+async def client() -> Verdict | None:
+    async with PinnedAsyncClient(PINS, http2=True, timeout=30, base_url="https://api.example.com") as pinned:
+        plain: httpx.AsyncClient = pinned
+        try:
+            response: httpx.Response = await plain.get("/user/profile")
+        except PinMismatchError as error:
+            return error.verdict
+        pinned.pinner.replace(load_policy("pins.toml"))
+        verdict: Verdict = response.extensions["pinset"]
+        return verdict
+
+
+def observe(verdict: Verdict) -> None:
+    _ = (verdict.explain(), verdict.outcome, verdict.decision)
+
+
+def values(der: bytes) -> Verdict:
+    pin: Pin = Pin.parse("sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y=")
+    backup = Pin.from_certificate(der, kind=PinKind.SPKI)
+    pin_set = PinSet(
+        name="api.example.com",
+        pins=[pin, backup],
+        mode=Mode.ENFORCE,
+        expires=dt.datetime(2027, 1, 31, tzinfo=dt.UTC),
+        on_expiry=OnExpiry.BLOCK,
+    )
+    policy = Policy((pin_set,), Unlisted.ALLOW)
+    return evaluate(policy, "api.example.com", [der], dt.datetime.now(dt.UTC))
+
+
+def transport(pinner: Pinner) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=PinnedAsyncTransport(pinner, retries=2))
+
+
+def context(policy: Policy) -> ssl.SSLContext:
+    return pinned_ssl_context(Pinner(policy, observers=[observe]), cafile="roots.pem")
