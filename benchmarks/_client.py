@@ -12,13 +12,13 @@ import asyncio
 import gc
 import json
 import resource
+import ssl
 import sys
 import time
 from typing import Any
 
 import httpx
 
-from pinset.testing import Authority  # noqa: F401 - all variants import the same modules
 from pinset import PinnedAsyncClient
 
 
@@ -43,8 +43,6 @@ def main() -> None:
 
 def _make(config: dict[str, Any], limits: httpx.Limits) -> httpx.AsyncClient:
     # What `Authority.client_context` makes: the defaults of `ssl`, and one root.
-    import ssl
-
     context = ssl.create_default_context(cadata=config["root"])
     if config["variant"] == "pinned":
         return PinnedAsyncClient(config["pins"], verify=context, limits=limits, trust_env=False)

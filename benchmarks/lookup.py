@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     Measure, print the table, and write the samples.
     """
     largest = 100_000 if arguments.quick else 1_000_000
-    plan = {"largest": largest, "samples": 7 if arguments.quick else 15, "lookups": _FRESH}
+    plan = {"largest": largest, "samples": 5 if arguments.quick else 15, "lookups": _FRESH}
     document: dict[str, Any] = {"benchmark": "lookup", **setup(), "plan": plan}
     sizes = [10**exponent for exponent in range(1, len(str(largest)))]
     policies: dict[int, Policy] = {}
@@ -67,36 +67,158 @@ def _pattern(index: int) -> str:
     return f"{_STARS[index % 3]}h{index:07d}.zone.example"
 
 
-def _names(size: int, case: str, chance: random.Random) -> list[bytes]:
-    """Random names: of hosts that the policy covers, or of their likes that it does not."""
-    count = _SEEN if case.startswith("seen") else _FRESH
+def _names(size: int, case: str, count: int, chance: random.Random) -> list[bytes]:
+    """Distinct random names, of four labels in every case: one below a pattern of the policy, or below no host of it."""
     names: dict[bytes, None] = {}
-    while len(names) < count:
-        index = chance.randrange(size)
-        if case.endswith("miss"):
-            index += 5_000_000
-        # A small policy has few hosts; only below its patterns are there enough names. Hence as many names below a
-        # pattern in every size: one in three is of a plain host, unless that is used up.
-        below = f"s{chance.randrange(100_000):05d}." if index % 3 or case.startswith("fresh") and size < 10 * count else ""
-        if below and index % 3 == 0 and case.endswith("hit"):
-            continue
-        if not below and size < 10 * count:
-            below = ""
-        names[f"{below}h{index:07d}.zone.example".encode()] = None
+    while len(names) < (_SEEN if case.startswith("seen") else count):
+        index = chance.randrange(size) // 3 * 3 + chance.choice((1, 2))  # "*." and "**."
+        if index < size:
+            base = index + (5_000_000 if case.endswith("miss") else 0)
+            names[f"s{chance.randrange(100_000):05d}.h{base:07d}.zone.example".encode()] = None
     return list(names)
 
 
-def _sample(policy: Policy, size: int, case: str) -> float:
-    lookups = _FRESH
-    raw = _names(size, case, random.Random())
+def _texts(size: int, case: str, count: int, chance: random.Random) -> list[str]:
+    raw = _names(size, case, count, chance)
     if case.startswith("seen"):
         for name in raw:
             canonical_host(name.decode())
-        raw = random.choices(raw, k=lookups)
+        raw = chance.choices(raw, k=count)
     # Decoded anew, as httpx does: a text that was never hashed.
-    names = [name.decode() for name in raw]
+    return [name.decode() for name in raw]
+
+
+def _sample(policy: Policy, size: int, case: str) -> float:
+    names = _texts(size, case, _FRESH, random.Random())
     gc.collect(0)
     begin = time.perf_counter()
+    _find_all(policy, names)
+    return (time.perf_counter() - begin) / len(names) * 1e6
+
+
+def _find_all(policy: Policy, names: Sequence[str]) -> None:
     for name in names:
         policy.find(name)
-    return (time.perf_counter() - begin) / len(names) * 1e6
+
+
+def _instructions(largest: int, lookups: int) -> dict[str, Any]:
+    """
+    Instructions per look-up: (those of 2N look-ups - those of N) / N, so that what is around the loop cancels.
+    """
+    if shutil.which("valgrind") is None or shutil.which("callgrind_control") is None:
+        progress("valgrind is not installed; no instructions are counted")
+        return {"skipped": "valgrind is not installed"}
+    counted = {size: _counted(size, lookups) for size in (10, largest)}
+    return {
+        "lookups": lookups,
+        "per_lookup": {str(size): cases for size, cases in counted.items()},
+        "ratio": {case: round(counted[largest][case] / counted[10][case], 4) for case in CASES},
+    }
+
+
+def _counted(size: int, lookups: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+    progress(f"counting instructions with {size:,} hosts")
+    with tempfile.TemporaryDirectory() as directory:
+        worker = subprocess.Popen(
+            ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={directory}/out", "-q"]
+            + [sys.executable, "-m", "benchmarks.lookup", str(size), str(lookups)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+
+        def control(*order: str) -> None:
+            subprocess.run(["callgrind_control", *order, str(worker.pid)], check=True, capture_output=True, timeout=60)
+
+        try:
+            if worker.stdout.readline() != "ready\n":
+                raise RuntimeError("the worker under valgrind has failed; its error is above")
+            control("-i", "on")
+            dumps = 0
+            for case in CASES:
+                totals = []
+                for turn in range(3):  # the first makes valgrind translate the code, and the interpreter specialise it
+                    control("-z")
+                    worker.stdin.write(f"{case}/{turn}\n")
+                    worker.stdin.flush()
+                    worker.stdout.readline()
+                    control("-d")
+                    dumps += 1
+                    totals.append(_total(Path(f"{directory}/out.{dumps}")))
+                found[case] = round((totals[2] - totals[1]) / lookups, 1)
+        finally:
+            worker.stdin.close()
+            worker.wait(60)
+    return found
+
+
+def _total(dump: Path) -> int:
+    match = re.search(r"^(?:totals|summary): (\d+)", dump.read_text(), re.MULTILINE)
+    if match is None:
+        raise RuntimeError("the dump of callgrind has no total")
+    return int(match[1])
+
+
+def _work(size: int, lookups: int) -> None:
+    """
+    Under valgrind: look up when told.
+
+    Under valgrind a million `PinSet` take minutes, so the tables of a real policy are filled with more bases for the
+    same pin sets. A look-up reads the tables and nothing of the pin set.
+    """
+    policy = Policy(tuple(PinSet(name=_pattern(index), pins=_PINS) for index in range(10)))
+    tables = (policy._hosts, policy._labels, policy._trees)
+    for index in range(10, size):
+        tables[index % 3][_pattern(index).lstrip("*.")] = policy.pin_sets[index % 3]
+    chance = random.Random(1)
+    names = {
+        f"{case}/{turn}": _texts(size, case, count, chance)
+        for case in sorted(CASES)  # fresh first: the names of the seen ones are the last that were remembered
+        for turn, count in enumerate((lookups, lookups, 2 * lookups))
+    }
+    for case in ("seen hit", "seen miss"):
+        for turn in range(3):
+            for text in names[f"{case}/{turn}"]:
+                canonical_host(text)
+    # Those texts are hashed now; copies are not.
+    names = {key: [text.encode().decode() for text in texts] for key, texts in names.items()}
+    gc.collect()
+    gc.freeze()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        _find_all(policy, names[line.rstrip()])
+        print("done", flush=True)
+
+
+def _bars(summary: dict[str, Any], largest: int) -> dict[str, bool]:
+    times = summary["microseconds"][str(largest)]
+    bars = {f"{case}, {largest:,} hosts: at most 3 µs": times[case]["median"] <= MICROSECONDS_BAR for case in CASES}
+    for case, ratio in summary.get("instructions", {}).get("ratio", {}).items():
+        bars[f"{case}: at most 1.1 times the instructions"] = ratio <= RATIO_BAR
+    return bars
+
+
+def _report(document: dict[str, Any]) -> str:
+    summary = document["summary"]
+    rows: list[list[object]] = []
+    for size, cases in summary["microseconds"].items():
+        rows.append([f"{int(size):,}", *(f"{c['median']:.2f} ({c['q1']:.2f} – {c['q3']:.2f})" for c in cases.values())])
+    parts = [markdown(["hosts", *(f"{case}, µs (quartiles)" for case in CASES)], rows)]
+    counted = summary.get("instructions", {})
+    if "ratio" in counted:
+        lines: list[list[object]] = [
+            [f"{int(size):,}", *(f"{cases[case]:,.0f}" for case in CASES)] for size, cases in counted["per_lookup"].items()
+        ]
+        lines.append(["ratio", *(f"{counted['ratio'][case]:.3f}" for case in CASES)])
+        parts.append(markdown(["hosts", *(f"{case}, instructions" for case in CASES)], lines))
+    parts.append("\n".join(f"- {'held' if held else 'NOT held'}: {text}" for text, held in summary["bars"].items()))
+    return "\n\n".join([*parts, footer(document)])
+
+
+if __name__ == "__main__":
+    _work(int(sys.argv[1]), int(sys.argv[2]))

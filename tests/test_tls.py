@@ -33,6 +33,7 @@ from pinset import (
 from pinset._tls import Enforcement, PinnedSSLObject, PinnedSSLSocket, _ssl_error, prepare_context
 from pinset.testing import Authority, Identity, TLSServer
 
+PINNER = Pinner({HOST: [BACKUP, "sha256/BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="]})
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
@@ -168,7 +169,7 @@ class TestObject:
         assert len(chain) == 3  # forged leaf, genuine intermediate, genuine root: any CA pin would match
 
         with pytest.raises(ContextError, match="verify_mode"):
-            prepare_context(naive)
+            prepare_context(naive, PINNER)
         context = bare({HOST: [pin, BACKUP]}, trust)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with pytest.raises(UnverifiedChainError, match="verify_mode"):
@@ -358,7 +359,7 @@ def test_static_rsa_key_exchange_is_refused(rogue) -> None:
         # The key usage of our certificates has no key encipherment; OpenSSL minds it on the client side.
         pytest.skip("this OpenSSL refuses the certificate for static RSA by itself")
     with pytest.raises(ContextError, match="static RSA"):
-        prepare_context(plain)
+        prepare_context(plain, PINNER)
     context = pinned_ssl_context({HOST: [identity.pin, BACKUP]}, cadata=authority.root_pem)
     context.set_ciphers("kRSA")
     with pytest.raises(UnverifiedChainError, match="key exchange"):
@@ -373,21 +374,21 @@ class TestContext:
         context = ssl.create_default_context()
         context.check_hostname = False
         with pytest.raises(ContextError, match="host names"):
-            prepare_context(context)
+            prepare_context(context, PINNER)
         context.verify_mode = ssl.CERT_OPTIONAL
         with pytest.raises(ContextError, match="verify_mode"):
-            prepare_context(context)
+            prepare_context(context, PINNER)
         with pytest.raises(ContextError, match="verify_mode"):
-            prepare_context(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            prepare_context(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), PINNER)
         with pytest.raises(ContextError, match=r"ssl\.SSLContext, got bool"):
-            prepare_context(False)
+            prepare_context(False, PINNER)
 
     def test_truststore_takes_the_class_and_ignores_it(self) -> None:
         """A truststore context would never be pinned; only a look at what it makes can tell."""
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         assert isinstance(context, ssl.SSLContext)
         with pytest.raises(ContextError):
-            prepare_context(context)
+            prepare_context(context, PINNER)
 
     def test_a_subclass_that_ignores_our_class(self) -> None:
         """A subclass with a wrap_bio of its own is refused, one that leaves it alone is not."""
@@ -402,8 +403,8 @@ class TestContext:
             pass
 
         with pytest.raises(ContextError, match="Ignores ignores"):
-            prepare_context(Ignores(ssl.PROTOCOL_TLS_CLIENT))
-        prepare_context(Harmless(ssl.PROTOCOL_TLS_CLIENT))
+            prepare_context(Ignores(ssl.PROTOCOL_TLS_CLIENT), PINNER)
+        prepare_context(Harmless(ssl.PROTOCOL_TLS_CLIENT), PINNER)
 
     def test_a_wrap_socket_that_ignores_our_class(self) -> None:
         """The sync door is proven as well."""
@@ -413,7 +414,7 @@ class TestContext:
                 return ssl.SSLSocket._create(sock, context=self, server_hostname=kwargs["server_hostname"])
 
         with pytest.raises(ContextError, match="Ignores ignores"):
-            prepare_context(Ignores(ssl.PROTOCOL_TLS_CLIENT))
+            prepare_context(Ignores(ssl.PROTOCOL_TLS_CLIENT), PINNER)
 
     @pytest.mark.parametrize("attribute", ["sslobject_class", "sslsocket_class"])
     def test_another_class_is_not_replaced(self, attribute) -> None:
@@ -422,14 +423,14 @@ class TestContext:
         theirs = type("Theirs", (getattr(context, attribute),), {})
         setattr(context, attribute, theirs)
         with pytest.raises(ContextError, match=f"{attribute} of its own, Theirs"):
-            prepare_context(context)
+            prepare_context(context, PINNER)
         assert getattr(context, attribute) is theirs
 
     def test_preparing_twice_is_once(self) -> None:
         """A context can be prepared for a second client."""
         context = ssl.create_default_context()
-        prepare_context(context)
-        prepare_context(context)
+        prepare_context(context, PINNER)
+        prepare_context(context, PINNER)
         assert context.sslobject_class is PinnedSSLObject
         assert context.sslsocket_class is PinnedSSLSocket
         assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -437,7 +438,7 @@ class TestContext:
     def test_prepared_context_stays_plain_elsewhere(self, genuine, leaf) -> None:
         """Objects without an enforcement are plain TLS objects, for the other users of a caller's context."""
         context = genuine.client_context()
-        prepare_context(context)
+        prepare_context(context, PINNER)
         pair = Pair(context, leaf.server_context())
         pair.shake()
         assert pair.client.pinset_stamp is None
@@ -496,11 +497,14 @@ def test_renegotiated_certificate_swap_is_blocked(leaf, impostor, genuine, rogue
     from cryptography import x509
     from OpenSSL import SSL
 
-    def server_connection() -> SSL.Connection:
+    def server_context(identity: Identity) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        load(context, leaf)
-        return SSL.Connection(context, None)
+        # A renegotiation that resumes the session would exchange no certificate.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+        load(context, identity)
+        return context
 
     def load(target, identity: Identity) -> None:
         certificates = [x509.load_der_x509_certificate(der) for der in identity.chain]
@@ -513,7 +517,7 @@ def test_renegotiated_certificate_swap_is_blocked(leaf, impostor, genuine, rogue
         """Shake hands, renegotiate with the impostor's certificate, and return the leaf the client then sees."""
         to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = context.wrap_bio(to_client, to_server, server_hostname=HOST)
-        server = server_connection()
+        server = SSL.Connection(server_context(leaf), None)
         server.set_accept_state()
 
         def move() -> None:
@@ -540,10 +544,7 @@ def test_renegotiated_certificate_swap_is_blocked(leaf, impostor, genuine, rogue
             if done:
                 break
         assert done
-        rogue_context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        rogue_context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        load(rogue_context, impostor)
-        server.set_context(rogue_context)
+        server.set_context(server_context(impostor))
         server.renegotiate()
         for _ in range(10):
             step(server.do_handshake)
@@ -659,7 +660,7 @@ class TestSocket:
     def test_plain_prepared_context(self, tls, genuine, leaf) -> None:
         """Without an enforcement a socket is a plain TLS socket."""
         context = genuine.client_context()
-        prepare_context(context)
+        prepare_context(context, PINNER)
         with TLSServer(leaf.server_context(tls=tls)) as server:
             plain = socket.create_connection(("127.0.0.1", server.port))
             with context.wrap_socket(plain, server_hostname=HOST) as tls_socket:

@@ -118,8 +118,8 @@ class PinnedStream(httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: *timeout* seconds have passed.
             RefusedError: The pins refuse the chain.
         """
-        stream = TLSStream(self, ssl_context, server_hostname)
         try:
+            stream = TLSStream(self, ssl_context, server_hostname)
             with anyio.fail_after(timeout):
                 await stream.do_handshake()
         except BaseException as error:  # noqa: BLE001 - cancellation leaks the socket too

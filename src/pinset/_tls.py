@@ -38,6 +38,10 @@ from pinset._verdict import Decision, Outcome, Verdict
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+_TWO_POLICIES = (
+    "the context came from pinned_ssl_context() and carries a policy of its own; give the same Pinner to both, or a plain"
+    " context to one"
+)
 # Key exchanges in which the server proves its key before our flight (RFC 5246 section 7.4.3). With static RSA it proves
 # nothing until its Finished, and a client certificate would be out before.
 _PROVEN_KEY_EXCHANGES = ("TLS_", "ECDHE-", "DHE-")  # OpenSSL's names; TLS_ are those of TLS 1.3
@@ -147,10 +151,7 @@ class _Gate:
             ContextError: The object already belongs to another pinner.
         """
         if self._enforcement is not None and self._enforcement.pinner is not enforcement.pinner:
-            raise ContextError(
-                "this context came from pinned_ssl_context() and carries a policy of its own;"
-                " give the same Pinner to both, or a plain context to one"
-            )
+            raise ContextError(_TWO_POLICIES)
         self._enforcement = enforcement
 
     @property
@@ -395,12 +396,12 @@ def pinned_ssl_context(
     """
     pinner = as_pinner(pins)
     context = ssl.create_default_context(cafile=cafile, capath=capath, cadata=cadata)
-    prepare_context(context)
+    prepare_context(context, pinner)
     _bare_contexts[context] = Enforcement(pinner, _ssl_error)
     return context
 
 
-def prepare_context(context: ssl.SSLContext) -> None:
+def prepare_context(context: ssl.SSLContext, pinner: Pinner) -> None:
     """
     Make *context* yield our TLS classes, after making sure that pins can be enforced on it.
 
@@ -408,12 +409,16 @@ def prepare_context(context: ssl.SSLContext) -> None:
 
     Args:
         context: A client context with certificate and host name verification.
+        pinner: Whose policy its objects are going to be given.
 
     Raises:
-        ContextError: It does not verify, has another class of TLS objects, or ignores the one it is given.
+        ContextError: It does not verify, has another class of TLS objects, ignores the one it is given, or carries
+            the policy of another pinner.
     """
     if not isinstance(context, ssl.SSLContext):
         raise ContextError(f"expected an ssl.SSLContext, got {type(context).__name__}")
+    if (bare := _bare_contexts.get(context)) is not None and bare.pinner is not pinner:
+        raise ContextError(_TWO_POLICIES)
     if context.verify_mode is not ssl.CERT_REQUIRED:
         raise ContextError(
             "the context does not verify certificates; pins add to that: set verify_mode = ssl.CERT_REQUIRED"

@@ -27,6 +27,7 @@ from pinset._hosts import canonical_host
 from pinset._network import OriginContext, PinnedBackend
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy, Unlisted
+from pinset._pool import HTTPProxyPool, SOCKSProxyPool
 from pinset._tls import Enforcement, error_class, prepare_context
 from pinset._verdict import Verdict
 
@@ -121,7 +122,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> None:
         self._pinner = as_pinner(pins)
-        context = _origin_context(verify, cert, trust_env=trust_env)
+        context = _origin_context(self._pinner, verify, cert, trust_env=trust_env)
         _set_alpn(context, ("http/1.1", "h2") if http2 else ("http/1.1",))
         common: dict[str, Any] = {
             "ssl_context": OriginContext(context, Enforcement(self._pinner, _httpx_error)),
@@ -224,7 +225,9 @@ def _as_https(request: httpx.Request) -> httpx.Request:
     )
 
 
-def _origin_context(verify: ssl.SSLContext | None, cert: CertTypes | None, *, trust_env: bool) -> ssl.SSLContext:
+def _origin_context(
+    pinner: Pinner, verify: ssl.SSLContext | None, cert: CertTypes | None, *, trust_env: bool
+) -> ssl.SSLContext:
     if isinstance(verify, (bool, str)):
         raise ContextError(
             "verify is an ssl.SSLContext or nothing: pins add to the verification of certificates and never replace it;"
@@ -235,7 +238,7 @@ def _origin_context(verify: ssl.SSLContext | None, cert: CertTypes | None, *, tr
     context = httpx.create_ssl_context(trust_env=trust_env) if verify is None else verify
     if cert is not None:
         context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
-    prepare_context(context)
+    prepare_context(context, pinner)
     return context
 
 
@@ -263,10 +266,11 @@ def _proxy_pool(
     )
     if proxy.url.scheme in ("socks5", "socks5h"):
         try:
-            return httpcore.AsyncSOCKSProxy(proxy_url=url, proxy_auth=proxy.raw_auth, **common)
-        except (ImportError, RuntimeError) as error:
+            import socksio  # noqa: F401, PLC0415 - httpcore would fail at the first request only
+        except ImportError as error:
             raise ContextError("SOCKS proxies need an extra: pip install 'pinset[socks]'") from error
-    return httpcore.AsyncHTTPProxy(
+        return SOCKSProxyPool(proxy_url=url, proxy_auth=proxy.raw_auth, **common)
+    return HTTPProxyPool(
         proxy_url=url,
         proxy_auth=proxy.raw_auth,
         proxy_headers=proxy.headers.raw,
@@ -333,7 +337,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
             params=params,
             headers=headers,
             cookies=cookies,
-            verify=_origin_context(verify, cert, trust_env=trust_env),
+            verify=_origin_context(self._pinner, verify, cert, trust_env=trust_env),
             http1=http1,
             http2=http2,
             proxy=proxy,

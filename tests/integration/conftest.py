@@ -7,7 +7,9 @@ unless ``PINSET_REQUIRE_INTEGRATION=1`` says that it has to be there.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import pwd
 import re
@@ -25,6 +27,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import pinset
 from pinset.testing import Authority, Identity
@@ -151,7 +155,7 @@ class Origin:
 _LOG_FORMAT = "$request_uri|$ssl_protocol|$server_protocol|$ssl_cipher|$ssl_client_verify|$ssl_client_s_dn"
 
 
-def _nginx_server(directory, name, port, version, files, extra=""):
+def _nginx_server(directory, name, port, *, version, files, extra):
     chain, key = files
     ipv6 = f"listen [::1]:{port} ssl http2;" if _localhost_is_ipv6_too() else ""
     return f"""
@@ -228,14 +232,14 @@ class Lab:
 
     def backup(self):
         """The pin of a key that nobody holds."""
-        return str(pinset.Pin(pinset.PinKind.SPKI, secrets.token_bytes(32)))
+        return pinset.Pin(pinset.PinKind.SPKI, secrets.token_bytes(32))
 
     def pins(self, origin, place="leaf"):
         """A policy with the key at *place* of the chain of *origin*, and a backup; place "none": two backups."""
         kind = next(kind for kind in KINDS if self.origins.get((kind, origin.version, "genuine")) is origin)
         authority = self.genuine[kind]
         certificates = {"leaf": origin.identity.chain[0], "intermediate": authority.above[0], "root": authority.root}
-        first = str(pinset.Pin.from_certificate(certificates[place])) if place in certificates else self.backup()
+        first = pinset.Pin.from_certificate(certificates[place]) if place in certificates else self.backup()
         return {HOST: [first, self.backup()]}
 
     def path(self, word):
@@ -246,12 +250,12 @@ class Lab:
         """An ``httpx.AsyncClient`` as it comes."""
         return httpx.AsyncClient(verify=self.context(*trust), timeout=PATIENCE, **options)
 
-    def pinned(self, pins, *, trust=(), identity=None, **options):
+    def pinned(self, pins, *, trust=(), identity=None, timeout=PATIENCE, **options):
         """A `pinset.PinnedAsyncClient` that trusts the same."""
         context = self.context(*trust)
         if identity is not None:
             identity.load_into(context)
-        return pinset.PinnedAsyncClient(pins, verify=context, timeout=PATIENCE, **options)
+        return pinset.PinnedAsyncClient(pins, verify=context, timeout=timeout, **options)
 
     async def assert_refused(self, pins, origin, **options):
         """A pinned client refuses *origin*, which sees no request; a stock client on the same road gets its 200."""
@@ -277,6 +281,17 @@ def _no_proxies_around(monkeypatch):
         monkeypatch.delenv(name.lower(), raising=False)
 
 
+def _key_with_a_slash_first():
+    """A key whose pin is ``sha256//…``: one in 64 is, and reads like curl's spelling."""
+    while True:
+        key = ec.generate_private_key(ec.SECP256R1())
+        spki = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        if base64.b64encode(hashlib.sha256(spki).digest()).startswith(b"/"):
+            return key
+
+
 @pytest.fixture(scope="session")
 def require_program():
     """See `find_program`."""
@@ -293,25 +308,28 @@ def lab(tmp_path_factory):
     identities = {}
     for side, authorities in (("genuine", made.genuine), ("rogue", made.rogue)):
         for kind in KINDS:
-            identity = authorities[kind].issue(HOST, "127.0.0.1")
+            key = _key_with_a_slash_first() if (kind, side) == ("ec", "genuine") else None
+            identity = authorities[kind].issue(HOST, "127.0.0.1", key=key)
             identities[kind, side] = identity, identity.write(directory, f"{kind}-{side}")
     keys = [(kind, version, side) for kind in KINDS for version in TLS for side in ("genuine", "rogue")]
 
     def configure(ports):
         servers = []
 
-        def serve(port, name, kind, version, side, extra=""):
+        def serve(port, key, *, name, extra=""):
+            kind, version, side = key
             identity, files = identities[kind, side]
-            servers.append(_nginx_server(directory, name, port, version, files, extra))
+            servers.append(_nginx_server(directory, name, port, version=version, files=files, extra=extra))
             logs = (Log(directory / f"{name}.{which}.log") for which in ("access", "error"))
             return Origin(identity, version, port, *logs)
 
         available = iter(ports)
         for key in keys:
-            made.origins[key] = serve(next(available), "-".join(key), *key)
+            made.origins[key] = serve(next(available), key, name="-".join(key))
         for version in TLS:
             extra = f"ssl_verify_client on; ssl_client_certificate {roots};"
-            made.mutual[version] = serve(next(available), f"mutual-{version}", "ec", version, "genuine", extra)
+            key = ("ec", version, "genuine")
+            made.mutual[version] = serve(next(available), key, name=f"mutual-{version}", extra=extra)
         config = directory / "nginx.conf"
         config.write_text(_nginx_config(directory, servers))
         return [program, "-p", str(directory), "-e", "stderr", "-c", str(config)]

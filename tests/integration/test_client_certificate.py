@@ -38,9 +38,7 @@ async def _by_asyncio(lab, pins, identity, port, path):
     return int(answer.split(b" ", 2)[1])
 
 
-roads = pytest.mark.parametrize(
-    "send", [_by_httpx, _by_httpx_h2, _by_asyncio], ids=["httpx-h1", "httpx-h2", "asyncio"]
-)
+roads = pytest.mark.parametrize("send", [_by_httpx, _by_httpx_h2, _by_asyncio], ids=["httpx-h1", "httpx-h2", "asyncio"])
 
 
 @pytest.mark.asyncio

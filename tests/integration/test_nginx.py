@@ -39,7 +39,7 @@ async def test_pin_at_every_place_of_the_chain(lab, kind, version, http2, place)
         pinset.Outcome.MATCHED,
         pinset.Decision.ALLOW,
     )
-    assert [str(pin) for pin in verdict.matched] == pins["localhost"][:1]
+    assert list(verdict.matched) == pins["localhost"][:1]
     assert len(verdict.chain) == 3
     seen = origin.request(path)
     assert seen["version"] == version

@@ -45,12 +45,17 @@ async def test_rogue_origin(lab, proxy, version):
 
 
 @pytest.mark.asyncio
-@proxies
+@pytest.mark.parametrize(
+    "proxy",
+    ["tinyproxy", "squid", "squid_https", "microsocks", "dante"],
+    indirect=True,
+)
 async def test_refusals_leave_the_pool_usable(lab, proxy):
     """More refusals than the pool has places, and the next genuine request still gets through."""
     genuine, rogue = (lab.origins["ec", "TLSv1.3", side] for side in ("genuine", "rogue"))
     limits = httpx.Limits(max_connections=2, max_keepalive_connections=2)
-    async with lab.pinned(lab.pins(genuine), proxy=proxy.proxy(), limits=limits) as client:
+    timeout = httpx.Timeout(20, pool=2)
+    async with lab.pinned(lab.pins(genuine), proxy=proxy.proxy(), limits=limits, timeout=timeout) as client:
         for _ in range(5):
             with pytest.raises(pinset.PinMismatchError):
                 await client.get(rogue.url(lab.path("full")))

@@ -57,6 +57,7 @@ class TLSServer:
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port = int(self._listener.getsockname()[1])
         self._closing = False
         self._start(self._accept)
         return self
@@ -81,7 +82,7 @@ class TLSServer:
         """
         The port it listens on.
         """
-        return int(self._listener.getsockname()[1])
+        return self._port
 
     def url(self, host: str = "localhost", path: str = "/") -> str:
         """

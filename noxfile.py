@@ -1,0 +1,131 @@
+"""
+The project's tasks. ``nox`` runs those that CI runs; ``nox -s NAME`` one of them, ``nox --list`` names them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "typing", "tests", "coverage", "lowest", "mitmproxy", "integration", "docs", "package", "demo"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+# mitmproxy pins its own cryptography, so it lives in an environment of its own, beside the sessions'.
+MITMPROXY = Path(".nox", "mitmproxy-env").absolute()
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """mypy strict, and pyright on the public interface."""
+    session.install("-e", ".[cli,socks,testing]", *_group("typing"), "nox")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The unit tests, on every Python that is here."""
+    session.install("-e", ".[cli,socks,testing]", *_group("tests"))
+    session.run("coverage", "run", "-m", "pytest", "-m", "not integration", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Lines and branches over all Pythons together."""
+    session.install("coverage")
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--fail-under=97")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The unit tests with the lowest versions that pyproject.toml allows for the core."""
+    session.install("--resolution=lowest-direct", "-e", ".[cli,socks]")
+    session.install("-e", ".[testing]", *_group("tests"))
+    session.install(*(f"{name}=={version}" for name, version in _floors().items()))
+    session.run("pytest", "-m", "not integration", "-W", "default", "-q", *session.posargs)
+
+
+@nox.session
+def mitmproxy(session: nox.Session) -> None:
+    """An environment with mitmproxy, for the integration tests."""
+    if not (MITMPROXY / "bin" / "mitmdump").exists():
+        session.run("python", "-m", "venv", "--clear", str(MITMPROXY), silent=True)
+        session.run(str(MITMPROXY / "bin" / "pip"), "install", "-q", "mitmproxy>=10", external=True)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Real servers and proxies; they have to be installed (see .ci/run)."""
+    session.install("-e", ".[cli,socks,testing]", *_group("tests"))
+    session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
+    session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
+    session.run("pytest", "-m", "integration", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, with every warning an error."""
+    session.install("-e", ".[cli,socks,testing]", *_group("docs"))
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, and use the wheel in a clean environment with core dependencies only."""
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
+    (wheel,) = dist.glob("*.whl")
+    session.install("--force-reinstall", str(wheel))
+    session.run("python", "-P", "-c", "import pinset; print('pinset', pinset.__version__, 'imports with its core alone')")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """``pinset demo``."""
+    session.install(".[cli]")
+    session.run("pinset", "demo")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks; ``nox -s bench -- --help``."""
+    session.install(".[cli]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Mutate the rules and see the tests fail; ``nox -s mutation -- _evaluate``."""
+    session.install("-e", ".[cli,socks,testing]", *_group("tests"), *_group("mutation"))
+    session.run("python", "tests/mutation.py", *session.posargs, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def _group(name: str) -> list[str]:
+    """What a dependency group of pyproject.toml holds, without the project itself."""
+    groups = nox.project.load_toml("pyproject.toml")["dependency-groups"]
+    return [entry for entry in nox.project.dependency_groups({"dependency-groups": groups}, name) if "pinset" not in entry]
+
+
+def _floors() -> dict[str, str]:
+    """The lowest allowed version of each core dependency."""
+    listed = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+    floors = (entry.split(",")[0].split(">=") for entry in listed)
+    return {name: version for name, version in floors}
