@@ -14,7 +14,18 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "tests", "coverage", "lowest", "mitmproxy", "integration", "docs", "package", "demo"]
+nox.options.sessions = [
+    "lint",
+    "typing",
+    "tests",
+    "coverage",
+    "lowest",
+    "mitmproxy",
+    "integration",
+    "docs",
+    "package",
+    "demo",
+]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 # mitmproxy pins its own cryptography, so it lives in an environment of its own, beside the sessions'.
@@ -94,7 +105,9 @@ def package(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
     (wheel,) = dist.glob("*.whl")
     session.install("--force-reinstall", str(wheel))
-    session.run("python", "-P", "-c", "import pinset; print('pinset', pinset.__version__, 'imports with its core alone')")
+    session.run(
+        "python", "-P", "-c", "import pinset; print('pinset', pinset.__version__, 'imports with its core alone')"
+    )
 
 
 @nox.session
@@ -121,11 +134,13 @@ def mutation(session: nox.Session) -> None:
 def _group(name: str) -> list[str]:
     """What a dependency group of pyproject.toml holds, without the project itself."""
     groups = nox.project.load_toml("pyproject.toml")["dependency-groups"]
-    return [entry for entry in nox.project.dependency_groups({"dependency-groups": groups}, name) if "pinset" not in entry]
+    return [
+        entry for entry in nox.project.dependency_groups({"dependency-groups": groups}, name) if "pinset" not in entry
+    ]
 
 
 def _floors() -> dict[str, str]:
     """The lowest allowed version of each core dependency."""
     listed = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
-    floors = (entry.split(",")[0].split(">=") for entry in listed)
-    return {name: version for name, version in floors}
+    floors = (tuple(entry.split(",")[0].split(">=", 1)) for entry in listed)
+    return dict(floors)

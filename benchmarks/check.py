@@ -26,7 +26,11 @@ def run(arguments: argparse.Namespace) -> None:
     """
     Measure, print the table, and write the samples.
     """
-    plan = {"samples": 15, "calls": 5000, "handshakes": 30} if arguments.quick else {"samples": 41, "calls": 20000, "handshakes": 60}
+    plan = (
+        {"samples": 15, "calls": 5000, "handshakes": 30}
+        if arguments.quick
+        else {"samples": 41, "calls": 20000, "handshakes": 60}
+    )
     document: dict[str, Any] = {"benchmark": "check", **setup(), "plan": plan}
     authority = Authority()
     server_identity, backup = authority.issue(_HOST), authority.issue(_HOST)
@@ -59,7 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
         "an empty call": lambda: None,
     }
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    shakes: dict[str, list[float]] = {f"{who}, {how}": [] for who in ("both sides", "client side") for how in ("plain", "pinned")}
+    shakes: dict[str, list[float]] = {
+        f"{who}, {how}": [] for who in ("both sides", "client side") for how in ("plain", "pinned")
+    }
     for number in range(-1, plan["samples"]):  # the first is not kept
         for name in random.sample(list(calls), len(calls)):
             taken = _calls(calls[name], plan["calls"] // (20 if "never" in name else 1))

@@ -212,7 +212,8 @@ def _report(document: dict[str, Any]) -> str:
     counted = summary.get("instructions", {})
     if "ratio" in counted:
         lines: list[list[object]] = [
-            [f"{int(size):,}", *(f"{cases[case]:,.0f}" for case in CASES)] for size, cases in counted["per_lookup"].items()
+            [f"{int(size):,}", *(f"{cases[case]:,.0f}" for case in CASES)]
+            for size, cases in counted["per_lookup"].items()
         ]
         lines.append(["ratio", *(f"{counted['ratio'][case]:.3f}" for case in CASES)])
         parts.append(markdown(["hosts", *(f"{case}, instructions" for case in CASES)], lines))

@@ -277,7 +277,9 @@ def _report(document: dict[str, Any]) -> str:
                 )
     head = ["request", "measure", "client", "µs: median (quartiles)", "ratio to stock", "95 % of the median", "fleets"]
     plan = document["plan"]
-    bars = "\n".join(f"- {'held' if held else 'NOT held'}: {text}" for text, held in document["summary"]["bars"].items())
+    bars = "\n".join(
+        f"- {'held' if held else 'NOT held'}: {text}" for text, held in document["summary"]["bars"].items()
+    )
     return (
         f"{markdown(head, rows)}\n\n{bars}\n\n{plan['fleets']} fleets × {plan['rounds']} rounds,"
         f" {plan['cold']} cold and {plan['warm']} warm requests per sample;"

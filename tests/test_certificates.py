@@ -129,7 +129,9 @@ KEYS = {
     "rsa-without-null": spki(tlv(SEQUENCE, RSA), RSA_KEY),
     "rsa-pss": spki(tlv(SEQUENCE, RSA_PSS), RSA_KEY),
     "rsa-pss-with-parameters": spki(tlv(SEQUENCE, RSA_PSS, tlv(SEQUENCE)), RSA_KEY),
-    "rsa-65536-bits": spki(tlv(SEQUENCE, RSA, tlv(NULL)), tlv(SEQUENCE, tlv(INTEGER, b"\1" * 8192), tlv(INTEGER, b"\3"))),
+    "rsa-65536-bits": spki(
+        tlv(SEQUENCE, RSA, tlv(NULL)), tlv(SEQUENCE, tlv(INTEGER, b"\1" * 8192), tlv(INTEGER, b"\3"))
+    ),
     "ed25519": public(ed25519.Ed25519PrivateKey.generate()),
     "unknown": spki(tlv(SEQUENCE, UNKNOWN), b"whatever this is"),
     "empty": tlv(SEQUENCE, tlv(SEQUENCE), tlv(BIT_STRING)),
@@ -156,8 +158,10 @@ def test_spellings_of_one_key_are_different_pins():
 
 def test_key_that_cryptography_reads_hashes_as_it_writes():
     """For an ordinary certificate, the pin is that of cryptography's own encoding."""
-    encoded = x509.load_der_x509_certificate(DER).public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    encoded = (
+        x509.load_der_x509_certificate(DER)
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     assert spki_of_certificate(DER) == encoded
 
@@ -360,7 +364,7 @@ def test_truncation_at_every_byte_is_a_certificate_error():
 
 def test_mutations_raise_nothing_but_certificate_error():
     """A changed, dropped or inserted byte gives a certificate or a CertificateError, never anything else."""
-    chance = random.Random(20260101)  # noqa: S311
+    chance = random.Random(20260101)
     refused = 0
     for _ in range(6000):
         der = bytearray(DER)
@@ -386,7 +390,7 @@ def test_mutations_raise_nothing_but_certificate_error():
 
 def test_random_bytes_raise_nothing_but_certificate_error():
     """Bytes that are no certificate at all are a CertificateError."""
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     for _ in range(500):
         with pytest.raises(CertificateError):
             spki_of_certificate(b"\x30" + chance.randbytes(chance.randrange(60)))
@@ -427,7 +431,9 @@ def test_broken_request_is_a_certificate_error():
             spki_of_request(broken)
 
 
-@pytest.mark.parametrize("der", [tlv(SEQUENCE), tlv(SEQUENCE, tlv(SEQUENCE)), tlv(SEQUENCE, tlv(BIT_STRING)), KEYS["ec"] + b"\0"])
+@pytest.mark.parametrize(
+    "der", [tlv(SEQUENCE), tlv(SEQUENCE, tlv(SEQUENCE)), tlv(SEQUENCE, tlv(BIT_STRING)), KEYS["ec"] + b"\0"]
+)
 def test_broken_key_is_a_certificate_error(der):
     """A public key is an algorithm and a bit string, and nothing more."""
     with pytest.raises(CertificateError, match="the public key"):

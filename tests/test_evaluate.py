@@ -259,8 +259,16 @@ def test_explain_expiry():
 @pytest.mark.parametrize(
     ("outcome", "headline", "advice"),
     [
-        (Outcome.UNVERIFIED, "example.com has no verified chain to compare pins with: why", "Leave certificate and host"),
-        (Outcome.UNREADABLE, "example.com sent a certificate that cannot be read: why", "Have the server's certificate"),
+        (
+            Outcome.UNVERIFIED,
+            "example.com has no verified chain to compare pins with: why",
+            "Leave certificate and host",
+        ),
+        (
+            Outcome.UNREADABLE,
+            "example.com sent a certificate that cannot be read: why",
+            "Have the server's certificate",
+        ),
         (Outcome.FAILED, "example.com could not be checked: why", "This is a fault in pinset or in the clock"),
     ],
 )

@@ -93,7 +93,8 @@ def test_no_canonical_form(text, reason):
     """A text without canonical form is refused with the text, the reason and a hint."""
     with pytest.raises(HostError) as caught:
         canonical_host(text)
-    assert str(caught.value).startswith(repr(text) + " ")
+    shown = text if len(text) <= 253 else text[:253] + "…"
+    assert str(caught.value).startswith(repr(shown) + " ")
     assert reason in str(caught.value)
     assert caught.value.text == text
 
@@ -146,7 +147,15 @@ def test_addresses_are_addresses(address):
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("1.2.3.4", True), ("::1", True), ("2001:db8::a", True), ("a1", False), ("a.b1", False), ("1a", False), ("", False)],
+    [
+        ("1.2.3.4", True),
+        ("::1", True),
+        ("2001:db8::a", True),
+        ("a1", False),
+        ("a.b1", False),
+        ("1a", False),
+        ("", False),
+    ],
 )
 def test_is_address(host, expected):
     """What holds a colon or ends in a number is an address."""
@@ -178,7 +187,9 @@ def test_parse_pattern(text, base, scope):
     assert HostPattern.parse(str(pattern)) == pattern
 
 
-@pytest.mark.parametrize("text", ["*", "**", "*.", "**.", "a.*.com", "*a.com", "*.*.a.com", "***.a.com", "a.*", "*. a.com"])
+@pytest.mark.parametrize(
+    "text", ["*", "**", "*.", "**.", "a.*.com", "*a.com", "*.*.a.com", "***.a.com", "a.*", "*. a.com"]
+)
 def test_star_elsewhere_is_refused(text):
     """A star stands only at the front, once, with a dot behind it."""
     with pytest.raises(HostError):

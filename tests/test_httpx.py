@@ -258,7 +258,9 @@ class TestBeforeConnecting:
             async with httpx.AsyncClient() as stock:
                 await stock.get(f"http://{HOST}:{port}/stock")
             async with httpx.AsyncClient(transport=PinnedAsyncTransport(policy)) as client:
-                with pytest.raises(CleartextError, match=scheme.replace("http", "https").replace("ws", "wss")) as caught:
+                with pytest.raises(
+                    CleartextError, match=scheme.replace("http", "https").replace("ws", "wss")
+                ) as caught:
                     await client.get(f"{scheme}://{HOST}:{port}/ours")
         assert paths == ["/stock"]
         assert isinstance(caught.value, httpx.UnsupportedProtocol)
@@ -553,9 +555,7 @@ class TestConstruction:
 
     def test_roads_are_checked(self, pins, monkeypatch) -> None:
         """If httpx made its transports another way, the client would notice."""
-        monkeypatch.setattr(
-            PinnedAsyncClient, "_init_transport", lambda self, **kwargs: httpx.AsyncHTTPTransport()
-        )
+        monkeypatch.setattr(PinnedAsyncClient, "_init_transport", lambda self, **kwargs: httpx.AsyncHTTPTransport())
         with pytest.raises(ContextError, match="AsyncHTTPTransport, which is not pinned"):
             PinnedAsyncClient(pins)
 

@@ -158,7 +158,7 @@ def test_what_is_not_enforced_is_logged(caplog):
 def test_failing_check_is_a_refusal(caplog):
     """Whatever goes wrong in a check is logged and refused, even for a rule that only reports."""
     policy = expiring(mode="report-only")
-    naive = Pinner(policy, clock=lambda: datetime(2026, 1, 1))  # noqa: DTZ001 - what a broken clock returns
+    naive = Pinner(policy, clock=lambda: datetime(2026, 1, 1))  # noqa: DTZ001
     stamp = naive.check("example.com", CHAIN)
     assert (stamp.verdict.outcome, stamp.verdict.decision) == (Outcome.FAILED, Decision.REFUSE)
     assert stamp.verdict.detail == "TypeError: can't compare offset-naive and offset-aware datetimes"

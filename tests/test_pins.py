@@ -130,7 +130,9 @@ def test_fingerprint_is_a_certificate_pin():
 
 def test_fingerprint_where_a_key_is_expected_is_refused():
     """A certificate's fingerprint is not taken for a key's."""
-    with pytest.raises(PinError, match="is the fingerprint of a certificate, not a public-key pin; put it into") as caught:
+    with pytest.raises(
+        PinError, match="is the fingerprint of a certificate, not a public-key pin; put it into"
+    ) as caught:
         Pin.parse(HEX, kind=PinKind.SPKI)
     assert "certificate_pins, or pin the key" in str(caught.value)
     assert caught.value.text == HEX[:80]
@@ -159,7 +161,9 @@ def test_pins_are_values():
         low.digest = high.digest
 
 
-@pytest.mark.parametrize("data", [CERTIFICATE, CERTIFICATE_PEM, CERTIFICATE_PEM.encode(), f"text é\n{CERTIFICATE_PEM}\n"])
+@pytest.mark.parametrize(
+    "data", [CERTIFICATE, CERTIFICATE_PEM, CERTIFICATE_PEM.encode(), f"text é\n{CERTIFICATE_PEM}\n"]
+)
 def test_from_certificate(data):
     """A certificate, PEM or DER, gives the pin of its key or of itself."""
     assert Pin.from_certificate(data) == KEY_PIN
@@ -208,8 +212,7 @@ def test_one_kind_of_der_is_not_taken_for_another():
         (
             Pin.from_public_key,
             "-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----",
-            "expected one PEM block 'PUBLIC KEY', found EC PRIVATE KEY;"
-            " make it with: openssl pkey -in key.pem -pubout",
+            "expected one PEM block 'PUBLIC KEY', found EC PRIVATE KEY; make it with: openssl pkey -in key.pem -pubout",
         ),
         (
             Pin.from_certificate,

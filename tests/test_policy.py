@@ -185,12 +185,20 @@ def test_broken_pins():
     assert [fault.path for fault in faults_of_set(pins=["x"])] == ['"example.com".pins[0]']
 
 
+def test_wrong_types_are_faults():
+    """Every field of the wrong type is a fault of its own, and no foreign error comes out."""
+    assert faults_of_set(name=5)[0] == Fault('"5".name', "5 is not a text", "put it in quotes")
+    assert faults_of_set(pins=None) == [Fault('"example.com".pins', "None is not a list", "put it in brackets")]
+    assert faults_of_set(rotation=5) == [Fault('"example.com".rotation', "5 is not a text", "put it in quotes")]
+    assert faults_of_set(allow_single_pin=1) == [Fault('"example.com".allow_single_pin', "1 is not true or false")]
+    assert faults_of_set(on_expiry="blok")[0].suggestion == "did you mean 'block'?"
+    assert len(faults_of_set(on_expiry="blok")) == 1
+
+
 @pytest.mark.parametrize("text", [A, A.encode()])
 def test_one_text_is_not_a_list(text):
     """A text is not taken for a list of characters."""
-    assert faults_of_set(pins=text) == [
-        Fault('"example.com".pins', "is one text, not a list of pins", "put it in brackets")
-    ]
+    assert faults_of_set(pins=text) == [Fault('"example.com".pins', f"{text!r} is not a list", "put it in brackets")]
 
 
 def test_pin_of_the_wrong_kind():
@@ -215,7 +223,11 @@ def test_certificate_pins_in_base64():
 def test_expiry_that_is_no_instant(expires):
     """Only an aware datetime is an instant."""
     assert faults_of_set(expires=expires, on_expiry="block") == [
-        Fault('"example.com".expires', "is not an instant: a date and a time with an offset", "write 2027-01-31T00:00:00Z")
+        Fault(
+            '"example.com".expires',
+            f"{expires!s} is not an instant: a date and a time with an offset",
+            "write 2027-01-31T00:00:00Z",
+        )
     ]
 
 
@@ -300,7 +312,7 @@ def test_empty_policy_with_an_unknown_word():
     """A policy without hosts, and a word that is no choice, are both said."""
     assert faults_of(Policy, (), "maybe") == [
         Fault("host", "no host is listed", "a policy without hosts pins nothing"),
-        Fault("unlisted", "'maybe' is not one of \"deny\", \"allow\""),
+        Fault("unlisted", '\'maybe\' is not one of "deny", "allow"'),
     ]
 
 

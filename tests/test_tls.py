@@ -5,6 +5,7 @@ The handshake: what is judged, when, and what has left by then. In memory where 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import pickle
 import socket
@@ -679,10 +680,8 @@ def test_asyncio_streams(runner, tls, pins, leaf, impostor, trust, caplog) -> No
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         answer = await reader.read(4)
         writer.close()
-        try:
+        with contextlib.suppress(OSError, ssl.SSLError):
             await writer.wait_closed()
-        except (OSError, ssl.SSLError):
-            pass
         return answer
 
     with TLSServer(leaf.server_context(tls=tls)) as server:

@@ -89,7 +89,7 @@ def test_host(vector):
     """A host is covered by the rule the vector names, or refused as it says."""
     expected = vector["expected"]
     pins = [pin_of("A"), pin_of("B")]
-    make = lambda: Policy(  # noqa: E731 - whether it raises is what the vector says
+    make = lambda: Policy(  # noqa: E731
         tuple(PinSet(**({"pins": pins} | rule)) for rule in vector["rules"]),
         Unlisted(vector.get("unlisted", "deny")),
     )

@@ -208,7 +208,7 @@ class _Reader:
             if tag == _UTC_TIME:
                 # Two digits: 50 and later are of the last century (RFC 5280 section 4.1.2.5.1), unlike strptime's 69.
                 text = ("19" if text[:2] >= "50" else "20") + text
-            if len(text) != len("YYYYMMDDHHMMSSZ"):
+            if len(text) != len("YYYYMMDDHHMMSSZ") or not text.endswith("Z"):  # strptime ignores case
                 self._fail("has a validity in an unknown form")
             return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
         except ValueError:

@@ -127,8 +127,12 @@ class PolicyError(InputError):
         lines = "".join(f"\n  {fault}" for fault in self.faults)
         super().__init__(f"the policy was refused: {count}{where}, nothing was applied{lines}")
 
-    def __reduce__(self) -> tuple[type[PolicyError], tuple[tuple[Fault, ...]], dict[str, object]]:
-        return (type(self), (self.faults,), self.__dict__)
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_policy_error, (self.faults, self.source))
+
+
+def _policy_error(faults: tuple[Fault, ...], source: str) -> PolicyError:
+    return PolicyError(faults, source=source)
 
 
 class RefusedError(PinsetError):

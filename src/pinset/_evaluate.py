@@ -107,8 +107,7 @@ def _digests(role: Role, chain: tuple[Certificate, ...]) -> Iterable[bytes]:
             return (chain[0].spki_sha256,)
         case Role.CA:
             return (certificate.spki_sha256 for certificate in chain[1:])
-        case Role.CERTIFICATE:
-            return (certificate.certificate_sha256 for certificate in chain)
+    return (certificate.certificate_sha256 for certificate in chain)  # Role.CERTIFICATE
 
 
 def _is_among(digest: bytes, digests: list[bytes]) -> bool:

@@ -52,7 +52,7 @@ def canonical_host(text: str) -> str:
     name = name.removesuffix(".")
     labels = name.split(".")
     if len(name) > _MAX_NAME or not all(_LABEL.fullmatch(label) for label in labels):
-        raise HostError(f"{text!r} is not a host name{_hint(text)}", text=text)
+        raise HostError(f"{_cut(text)} is not a host name{_hint(text)}", text=text)
     if _NUMERIC_LABEL.fullmatch(labels[-1]):
         raise HostError(
             f"{text!r} looks like an IP address but is not written as one; write four decimal numbers", text=text
@@ -80,6 +80,10 @@ def _to_a_labels(text: str) -> str:
         return idna.encode(text.lower()).decode("ascii")
     except UnicodeError as error:
         raise HostError(f"{text!r} is not a valid international host name: {error}", text=text) from error
+
+
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= _MAX_NAME else text[:_MAX_NAME] + "…")
 
 
 def _hint(text: str) -> str:
@@ -134,7 +138,10 @@ class HostPattern:
         pattern = text.strip()
         for scope in (Scope.TREE, Scope.LABEL, Scope.HOST):
             if pattern.startswith(scope.value):
-                base = canonical_host(pattern[len(scope.value) :])
+                try:
+                    base = canonical_host(pattern[len(scope.value) :])
+                except HostError as error:
+                    raise HostError(str(error), text=text) from error
                 if scope is not Scope.HOST and is_address(base):
                     raise HostError(f"{text!r} puts a star before an IP address, which has no subdomains", text=text)
                 return cls(base, scope)
@@ -150,8 +157,7 @@ class HostPattern:
                 return host == self.base
             case Scope.LABEL:
                 return parent(host) == self.base
-            case Scope.TREE:
-                return host == self.base or host.endswith("." + self.base)
+        return host == self.base or host.endswith("." + self.base)  # Scope.TREE
 
 
 def parent(host: str) -> str:

@@ -13,6 +13,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -132,6 +133,9 @@ class PinSet:
         return tuple(pin for requirement in self.requirements for pin in requirement.pins)
 
     def _read_patterns(self, faults: list[Fault]) -> tuple[HostPattern, ...]:
+        if not isinstance(self.name, str):
+            faults.append(Fault("name", f"{self.name!r} is not a text", "put it in quotes"))
+            return ()
         try:
             pattern = HostPattern.parse(self.name)
         except HostError as error:
@@ -158,7 +162,11 @@ class PinSet:
                 object.__setattr__(self, name, choices(value))
             except ValueError:
                 known = ", ".join(f'"{choice}"' for choice in choices)
-                faults.append(Fault(name, f"{value!r} is not one of {known}"))
+                faults.append(Fault(name, f"{value!r} is not one of {known}", did_you_mean(value, choices)))
+        if not isinstance(self.rotation, str):
+            faults.append(Fault("rotation", f"{self.rotation!r} is not a text", "put it in quotes"))
+        if not isinstance(self.allow_single_pin, bool):
+            faults.append(Fault("allow_single_pin", f"{self.allow_single_pin!r} is not true or false"))
 
     def _check_pins(self, faults: list[Fault]) -> None:
         if self.mode == Mode.OFF:
@@ -174,16 +182,16 @@ class PinSet:
 
     def _check_expiry(self, faults: list[Fault]) -> None:
         if self.expires is None:
-            if self.on_expiry is not None:
+            if isinstance(self.on_expiry, OnExpiry):
                 faults.append(Fault("on_expiry", "there is no expires for it to apply to"))
             return
         if not isinstance(self.expires, datetime) or self.expires.tzinfo is None:
-            faults.append(Fault("expires", "is not an instant: a date and a time with an offset", _EXPIRES_EXAMPLE))
+            reason = f"{self.expires!s} is not an instant: a date and a time with an offset"
+            faults.append(Fault("expires", reason, "write 2027-01-31T00:00:00Z"))
         if self.on_expiry is None:
             faults.append(Fault("on_expiry", "expires needs it: what happens then?", '"unpin", "block" or "enforce"'))
 
 
-_EXPIRES_EXAMPLE = "write 2027-01-31T00:00:00Z"
 PIN_SET_FIELDS = (
     "name", "subdomains", "pins", "leaf_pins", "ca_pins", "certificate_pins",
     "mode", "expires", "on_expiry", "rotation", "allow_single_pin",
@@ -224,8 +232,8 @@ class Requirement:
 
 def _read_pins(values: Sequence[Pin | str], role: Role, faults: list[Fault]) -> tuple[Pin, ...]:
     """The distinct pins of a list, in order."""
-    if isinstance(values, (str, bytes)):
-        faults.append(Fault(role.value, "is one text, not a list of pins", "put it in brackets"))
+    if not isinstance(values, (list, tuple)):
+        faults.append(Fault(role.value, f"{values!r} is not a list", "put it in brackets"))
         return ()
     pins: dict[Pin, None] = {}
     for index, value in enumerate(values):
@@ -238,6 +246,14 @@ def _read_pins(values: Sequence[Pin | str], role: Role, faults: list[Fault]) -> 
             faults.append(Fault(f"{role.value}[{index}]", f"is a {pin.kind} pin, and the list holds {role.kind} pins"))
         pins[pin] = None
     return tuple(pins)
+
+
+def did_you_mean(word: object, choices: Iterable[str]) -> str:
+    """
+    A suggestion for a misspelt word; empty when nothing is near.
+    """
+    near = difflib.get_close_matches(str(word), list(choices), n=1)
+    return f"did you mean '{near[0]}'?" if near else ""
 
 
 def _text(value: object) -> str:

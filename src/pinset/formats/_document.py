@@ -11,12 +11,11 @@ Rules of this module:
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from pinset._errors import Fault, PolicyError
-from pinset._policy import PIN_SET_FIELDS, PinSet, Policy, Role, Unlisted, tabulate
+from pinset._policy import PIN_SET_FIELDS, PinSet, Policy, Role, Unlisted, did_you_mean, tabulate
 
 _TOP_LEVEL = ("unlisted", "host")
 _LISTS = tuple(role.value for role in Role)
@@ -39,7 +38,7 @@ def policy_from_document(document: object, *, source: str = "") -> Policy:
     unlisted = document.get("unlisted", Unlisted.DENY)
     if unlisted not in tuple(Unlisted):
         faults.append(
-            Fault("unlisted", f"{unlisted!r} is not one of {_choices(Unlisted)}", _did_you_mean(unlisted, Unlisted))
+            Fault("unlisted", f"{unlisted!r} is not one of {_choices(Unlisted)}", did_you_mean(unlisted, Unlisted))
         )
     hosts = document.get("host", [])
     if not isinstance(hosts, list):
@@ -83,21 +82,12 @@ def _pin_set(host: object, index: int, faults: list[Fault]) -> PinSet | None:
         return None
     place = f'{path}."{name}"'
     wrong = _unknown_keys(host, PIN_SET_FIELDS, place)
-    fields: dict[str, object] = {}
-    for key in PIN_SET_FIELDS:
-        if key in host:
-            reason = _SHAPES[key](host[key])
-            if reason:
-                wrong.append(Fault(f"{place}.{key}", *reason))
-            else:
-                fields[key] = host[key]
+    wrong.extend(Fault(f"{place}.{key}", "is null", "leave it out") for key, value in host.items() if value is None)
+    pin_set = None
     try:
-        pin_set = PinSet(**fields)  # type: ignore[arg-type]  # each value was checked above
+        pin_set = PinSet(**{key: host[key] for key in PIN_SET_FIELDS if host.get(key) is not None})
     except PolicyError as error:
-        already = {fault.path for fault in wrong}
-        told = (Fault(f"{path}.{fault.path}", fault.reason, fault.suggestion) for fault in error.faults)
-        wrong.extend(fault for fault in told if fault.path not in already)
-        pin_set = None
+        wrong.extend(Fault(f"{path}.{fault.path}", fault.reason, fault.suggestion) for fault in error.faults)
     faults.extend(wrong)
     return None if wrong else pin_set
 
@@ -105,46 +95,18 @@ def _pin_set(host: object, index: int, faults: list[Fault]) -> PinSet | None:
 def _unknown_keys(table: Mapping[object, object], known: tuple[str, ...], place: str) -> list[Fault]:
     prefix = f"{place}." if place else ""
     return [
-        Fault(f"{prefix}{key}", "is not a known key", _did_you_mean(key, known) or f"known are {', '.join(known)}")
+        Fault(f"{prefix}{key}", "is not a known key", did_you_mean(key, known) or f"known are {', '.join(known)}")
         for key in table
         if key not in known
     ]
-
-
-def _did_you_mean(word: object, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _choices(words: Iterable[str]) -> str:
     return ", ".join(f'"{word}"' for word in words)
 
 
-def _is_text(value: object) -> tuple[str, str] | None:
-    return None if isinstance(value, str) else (f"{value!r} is not a text", "put it in quotes")
-
-
-def _is_flag(value: object) -> tuple[str, str] | None:
-    return None if isinstance(value, bool) else (f"{value!r} is not true or false", "")
-
-
-def _is_list(value: object) -> tuple[str, str] | None:
-    return None if isinstance(value, list) else (f"{value!r} is not a list", "put it in brackets")
-
-
-def _is_instant(value: object) -> tuple[str, str] | None:
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return None
-    return f"{value!s} is not an instant: a date and a time with an offset", "write 2027-01-31T00:00:00Z"
-
-
-_SHAPES: dict[str, Callable[[object], tuple[str, str] | None]] = {
-    "name": _is_text,
-    "subdomains": _is_text,
-    **dict.fromkeys(_LISTS, _is_list),
-    "mode": _is_text,
-    "expires": _is_instant,
-    "on_expiry": _is_text,
-    "rotation": _is_text,
-    "allow_single_pin": _is_flag,
-}
+def utc_text(instant: datetime) -> str:
+    """
+    An aware instant as RFC 3339 text, in UTC.
+    """
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pinset._errors import Fault, PolicyError
 from pinset._policy import Policy
-from pinset.formats._document import document_from_policy, policy_from_document
+from pinset.formats._document import document_from_policy, policy_from_document, utc_text
 
 
 def read_json(text: str, *, source: str = "") -> Policy:
@@ -68,5 +68,5 @@ def _read_instants(document: object) -> None:
 
 def _instant(value: object) -> str:
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return utc_text(value)
     raise TypeError(value)  # pragma: no cover - a document holds nothing else

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from pinset._errors import Fault, PolicyError
 from pinset._policy import Policy
-from pinset.formats._document import document_from_policy, policy_from_document
+from pinset.formats._document import document_from_policy, policy_from_document, utc_text
 
 
 def read_toml(text: str, *, source: str = "") -> Policy:
@@ -29,7 +29,7 @@ def read_toml(text: str, *, source: str = "") -> Policy:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also for a number of 5,000 digits and 5,000 nested tables
         raise PolicyError([Fault("", f"not TOML: {error}")], source=source) from error
     return policy_from_document(document, source=source)
 
@@ -55,6 +55,6 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return "[\n" + "".join(f"    {_value(item)},\n" for item in value) + "]"
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return utc_text(value)
     # A JSON string is a TOML basic string, but for U+007F, which TOML wants escaped; true and false are the same words.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,95 @@
+"""
+A module imports only from layers below it; nothing inside imports the front door.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import pinset
+
+SOURCE = Path(pinset.__file__).parent
+LAYERS = [
+    ["_errors"],
+    ["_hosts", "_certificates"],
+    ["_pins"],
+    ["_policy"],
+    ["_verdict"],
+    ["_evaluate", "formats"],
+    ["_pinner"],
+    ["_tls"],
+    ["_network", "_pool"],
+    ["httpx"],
+    ["testing"],
+    ["__init__"],
+    ["cli"],
+]
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+# Below the TLS layer there is no I/O, no clock and no event loop; the pinner reads a clock it is given, and one file.
+PURE = [name for names in LAYERS[:6] for name in names]
+FORBIDDEN = {"asyncio", "anyio", "httpx", "httpcore", "socket", "ssl", "time", "threading", "os", "pathlib", "trio"}
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """The module or package directly below pinset that *path* belongs to."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def run_time_imports(path: Path) -> list[str]:
+    """The modules that *path* imports, without what only type checkers see."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for guard in ast.walk(tree)
+        if isinstance(guard, ast.If) and getattr(guard.test, "id", "") == "TYPE_CHECKING"
+        for child in guard.body
+        for node in ast.walk(child)
+    }
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module
+            found += [f"{node.module}.{alias.name}" if node.module == "pinset" else node.module for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_downwards(path: Path) -> None:
+    """Each import of our own goes to a lower layer, or stays inside its package."""
+    own = room(path)
+    assert own in LAYER, f"put {own} into the table"
+    for name in run_time_imports(path):
+        parts = name.split(".")
+        if parts[0] != "pinset":
+            continue
+        target = parts[1] if len(parts) > 1 and parts[1] in LAYER else "__init__"
+        if target != own:
+            assert LAYER[target] < LAYER[own], f"{own} must not import {target}"
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if room(path) in PURE], ids=lambda path: path.name)
+def test_rules_are_pure(path: Path) -> None:
+    """The rules read no clock, open nothing and know no event loop."""
+    assert not {name.split(".")[0] for name in run_time_imports(path)} & FORBIDDEN
+
+
+def test_cryptography_is_not_loaded_by_importing_pinset() -> None:
+    """cryptography is for the names in error messages and for testing; it costs more than all of pinset."""
+    import subprocess
+
+    code = "import sys, pinset; print(*(m for m in ('cryptography', 'typer', 'rich', 'uvloop') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == ""
