@@ -175,9 +175,10 @@ def _work(size: int, lookups: int) -> None:
     tables = (policy._hosts, policy._labels, policy._trees)
     for index in range(10, size):
         tables[index % 3][_pattern(index).lstrip("*.")] = policy.pin_sets[index % 3]
-    chance = random.Random(1)
+    fresh = random.Random(1)
     names = {
-        f"{case}/{turn}": _texts(size, case, count, chance)
+        # A seed of its own gives every turn the same pool: both pools together fit what is remembered.
+        f"{case}/{turn}": _texts(size, case, count, random.Random(2) if case.startswith("seen") else fresh)
         for case in sorted(CASES)  # fresh first: the names of the seen ones are the last that were remembered
         for turn, count in enumerate((lookups, lookups, 2 * lookups))
     }

@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from hypothesis import settings
 
 from pinset.testing import Authority, Identity
+
+# Timing says nothing on a shared machine. The second one is for `mutation.py`, which runs the tests a thousand times.
+settings.register_profile("default", deadline=None)
+settings.register_profile("mutation", deadline=None, max_examples=15, database=None)
+settings.load_profile("default")
 
 HOST = "localhost"
 BACKUP = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
