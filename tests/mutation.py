@@ -16,9 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
-    "_hosts": ["test_hosts.py", "test_vectors.py", "test_policy.py"],
+    "_hosts": ["test_hosts.py", "test_vectors.py"],
     "_pins": ["test_pins.py", "test_vectors.py"],
-    "_policy": ["test_policy.py", "test_formats.py", "test_vectors.py"],
+    "_policy": ["test_policy.py", "test_vectors.py"],
     "_evaluate": ["test_evaluate.py", "test_vectors.py"],
     "_tls": ["test_tls.py", "test_httpx.py"],
 }
@@ -34,6 +34,11 @@ name = "local"
 exclude-operators = [
   # Annotations are never evaluated: `str | None` cannot be told from `str & None`.
   "core/ReplaceBinaryOperator_BitOr_.*",
+  # The star of keyword-only parameters, read as a product.
+  "core/ReplaceBinaryOperator_Mul_.*",
+  # Members of an enumeration are equal only to themselves, and the order of their texts means nothing.
+  "core/ReplaceComparisonOperator_Is_(Eq|GtE|LtE)",
+  "core/ReplaceComparisonOperator_IsNot_NotEq",
 ]
 """
 
@@ -51,7 +56,11 @@ def run(module: str, copy: Path) -> float:
     ):
         subprocess.run(command, cwd=copy, check=True, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(copy / "src")})
     report = subprocess.run(
-        [tool / "cr-report", "--show-diff", "--surviving-only", session], cwd=copy, check=True, capture_output=True, text=True
+        [tool / "cr-report", "--show-diff", "--surviving-only", session],
+        cwd=copy,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     print(f"== {module}\n{report}", flush=True)
     rate = subprocess.run([tool / "cr-rate", session], cwd=copy, check=True, capture_output=True, text=True).stdout
