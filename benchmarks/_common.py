@@ -47,6 +47,7 @@ def setup() -> dict[str, Any]:
             "model": _cpu_model(),
             "architecture": platform.machine(),
             "system": platform.system(),
+            "load_at_start": [round(load, 2) for load in os.getloadavg()],
         },
     }
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -28,6 +27,7 @@ _INTEGER, _BIT_STRING, _SEQUENCE = 0x02, 0x03, 0x30
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _VERSION, _CSR_ATTRIBUTES = 0xA0, 0xA0
 _CACHED_CERTIFICATES = 1024
+_CACHED_CHAINS = 512
 _LONGEST_NAME = 200
 
 
@@ -79,7 +79,8 @@ def read_certificate(der: bytes) -> Certificate:
     )
 
 
-def read_chain(ders: Iterable[bytes]) -> tuple[Certificate, ...]:
+@functools.lru_cache(maxsize=_CACHED_CHAINS)
+def read_chain(ders: tuple[bytes, ...]) -> tuple[Certificate, ...]:
     """
     Read every certificate of a chain, leaf first.
 

@@ -8,7 +8,7 @@ goes out. `Verdict` values are made here and nowhere else.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from pinset._certificates import Certificate, read_chain
@@ -35,20 +35,20 @@ def evaluate(policy: Policy, host: str, chain: Sequence[bytes], now: datetime) -
     Raises:
         HostError: *host* has no canonical form.
     """
+    host = canonical_host(host)
     rule = policy.find(host)
     if rule is None:
-        denied = policy.unlisted is Unlisted.DENY
-        decision = Decision.REFUSE if denied else Decision.ALLOW
-        return Verdict(host=canonical_host(host), outcome=Outcome.UNLISTED, decision=decision, at=now)
+        decision = Decision.REFUSE if policy.unlisted is Unlisted.DENY else Decision.ALLOW
+        return Verdict(host=host, outcome=Outcome.UNLISTED, decision=decision, at=now)
     if rule.mode is Mode.OFF:
-        return Verdict(host=canonical_host(host), outcome=Outcome.EXCLUDED, decision=Decision.ALLOW, at=now, rule=rule)
+        return Verdict(host=host, outcome=Outcome.EXCLUDED, decision=Decision.ALLOW, at=now, rule=rule)
     if not chain:
         return refuse(policy, host, now, outcome=Outcome.UNVERIFIED, detail="the verified chain is empty")
     try:
-        certificates = read_chain(chain)
+        certificates = read_chain(tuple(chain))
     except CertificateError as error:
         return refuse(policy, host, now, outcome=Outcome.UNREADABLE, detail=str(error))
-    return _judge(rule, canonical_host(host), certificates, now)
+    return _judge(rule, host, certificates, now)
 
 
 def refuse(policy: Policy, host: str, now: datetime, *, outcome: Outcome, detail: str) -> Verdict:
@@ -95,19 +95,19 @@ def _judge(rule: PinSet, host: str, chain: tuple[Certificate, ...], now: datetim
 
 def _found(requirement: Requirement, chain: tuple[Certificate, ...]) -> list[Pin]:
     """The pins of one list that are in the chain, each compared with every digest: no early exit."""
-    digests = [*_digests(requirement.role, chain)]
+    digests = _digests(requirement.role, chain)
     return [pin for pin in requirement.pins if _is_among(pin.digest, digests)]
 
 
-def _digests(role: Role, chain: tuple[Certificate, ...]) -> Iterable[bytes]:
+def _digests(role: Role, chain: tuple[Certificate, ...]) -> list[bytes]:
     match role:
         case Role.ANY:
-            return (certificate.spki_sha256 for certificate in chain)
+            return [certificate.spki_sha256 for certificate in chain]
         case Role.LEAF:
-            return (chain[0].spki_sha256,)
+            return [chain[0].spki_sha256]
         case Role.CA:
-            return (certificate.spki_sha256 for certificate in chain[1:])
-    return (certificate.certificate_sha256 for certificate in chain)  # Role.CERTIFICATE
+            return [certificate.spki_sha256 for certificate in chain[1:]]
+    return [certificate.certificate_sha256 for certificate in chain]  # Role.CERTIFICATE
 
 
 def _is_among(digest: bytes, digests: list[bytes]) -> bool:

@@ -180,7 +180,8 @@ class TLSStream(PinnedStream):
         if self._enforcement is not None:
             assert isinstance(self._tls, PinnedSSLObject)
             self._stamp = self._tls.pinset_stamp
-        await self._flush(None)
+        # Our last flight stays in the BIO until the first write: in HTTP the client speaks first, and one segment with
+        # Finished and request is cheaper than two.
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See `httpcore.AsyncNetworkStream.read`. Empty at the end, with or without a close_notify, as in httpcore."""

@@ -145,14 +145,14 @@ class Pinner:
         return self._check(verdict.host, stamp.chain)
 
     def _check(self, host: str, chain: Sequence[bytes]) -> Stamp:
-        force = self._in_force
+        force, chain = self._in_force, tuple(chain)
         now = self._clock()
         try:
             verdict = evaluate(force.policy, host, chain, now)
         except Exception as error:
             _logger.exception("the pin check of %s failed; the connection is refused", host)
             verdict = refuse(force.policy, host, now, outcome=Outcome.FAILED, detail=f"{type(error).__name__}: {error}")
-        return Stamp(force.generation, verdict, tuple(chain))
+        return Stamp(force.generation, verdict, chain)
 
     def _tell(self, verdict: Verdict) -> None:
         if verdict.decision is Decision.REPORT:

@@ -45,6 +45,7 @@ _TWO_POLICIES = (
 # Key exchanges in which the server proves its key before our flight (RFC 5246 section 7.4.3). With static RSA it proves
 # nothing until its Finished, and a client certificate would be out before.
 _PROVEN_KEY_EXCHANGES = ("TLS_", "ECDHE-", "DHE-")  # OpenSSL's names; TLS_ are those of TLS 1.3
+_NO_RENEGOTIATION = int(ssl.OP_NO_RENEGOTIATION)  # as a flag it costs as much as the rest of the questions
 _UNPROVEN_KEY_EXCHANGES = frozenset({"kx-rsa", "kx-rsa-psk"})
 
 _ERRORS: dict[Outcome, type[RefusedError]] = {
@@ -350,7 +351,7 @@ def _weakness(tls: ssl.SSLObject | ssl.SSLSocket) -> str:  # noqa: PLR0911 - one
         return "verify_mode of the context was lowered from CERT_REQUIRED"
     if not context.check_hostname:
         return "check_hostname of the context was switched off"
-    if not context.options & ssl.OP_NO_RENEGOTIATION:
+    if not int(context.options) & _NO_RENEGOTIATION:
         return "OP_NO_RENEGOTIATION of the context was cleared"
     if tls.server_hostname is None:
         return "no server name was given"
