@@ -1,13 +1,17 @@
 """
 The network backend: connect, TLS, pin stamp, clean-up on cancel.
 
-httpcore's public seam (`httpcore.AsyncNetworkBackend`). A connection is made by httpcore's own backend for the running
-event loop; TLS is ours: a memory BIO on either side of a `PinnedSSLObject`, so that the outgoing BIO is emptied only
-after the object had its say. The stream that `start_tls` returns can itself `start_tls`: TLS in TLS, for HTTPS proxies.
+httpcore's public seam (`httpcore.AsyncNetworkBackend`), over anyio's raw streams on asyncio, uvloop and trio. TLS is
+ours: a memory BIO on either side of a `PinnedSSLObject`, so that the outgoing BIO is emptied only after the object had its
+say. The stream that `start_tls` returns can itself `start_tls`: TLS in TLS, for HTTPS proxies.
+
+Errors are httpcore's, by what was being done: connecting and shaking hands, reading, or writing.
 """
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 import httpcore
+from anyio.abc import ByteStream, SocketAttribute
 
 from pinset._pinner import Stamp
 from pinset._tls import Enforcement, PinnedSSLObject
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
 
 _READ_SIZE = 64 * 1024
+_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,7 @@ class OriginContext:
 class PinnedBackend(httpcore.AsyncNetworkBackend):
     """
     A backend whose streams shake hands through pinset.
-
-    Args:
-        backend: The one that opens connections.
     """
-
-    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
-        self._backend = backend
 
     async def connect_tcp(
         self,
@@ -63,8 +63,12 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """See `httpcore.AsyncNetworkBackend.connect_tcp`."""
-        stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        return PinnedStream(stream)
+        try:
+            with anyio.fail_after(timeout):
+                stream = await anyio.connect_tcp(host, port, local_host=local_address)
+        except (TimeoutError, OSError, *_BROKEN) as error:
+            _raise_as_connect_error(error)
+        return _with_options(stream, [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *(socket_options or ())])
 
     async def connect_unix_socket(
         self,
@@ -73,36 +77,74 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """See `httpcore.AsyncNetworkBackend.connect_unix_socket`."""
-        return PinnedStream(await self._backend.connect_unix_socket(path, timeout, socket_options))
+        try:
+            with anyio.fail_after(timeout):
+                stream = await anyio.connect_unix(path)
+        except (TimeoutError, OSError, *_BROKEN) as error:
+            _raise_as_connect_error(error)
+        return _with_options(stream, socket_options or ())
 
     async def sleep(self, seconds: float) -> None:
         """See `httpcore.AsyncNetworkBackend.sleep`."""
-        await self._backend.sleep(seconds)
+        await anyio.sleep(seconds)
 
 
-class PinnedStream(httpcore.AsyncNetworkStream):
+def _with_options(stream: ByteStream, options: Iterable[SOCKET_OPTION]) -> RawStream:
+    raw = stream.extra(SocketAttribute.raw_socket)
+    for option in options:
+        raw.setsockopt(*option)
+    return RawStream(stream)
+
+
+def _raise_as_connect_error(error: BaseException) -> NoReturn:
+    match error:
+        case TimeoutError():  # before OSError, of which it is one
+            raise httpcore.ConnectTimeout(str(error)) from error
+        case OSError() | anyio.BrokenResourceError() | anyio.ClosedResourceError():  # ssl.SSLError is an OSError
+            raise httpcore.ConnectError(str(error)) from error
+        case _:
+            raise error
+
+
+class _Stream(httpcore.AsyncNetworkStream):
     """
-    A connection before TLS: carries bytes as they are, and can start TLS.
+    Reading, writing and starting TLS, over what a subclass sends and receives.
     """
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream = stream
+    async def send(self, item: bytes) -> None:
+        """Send all of *item*; errors are anyio's."""
+        raise NotImplementedError
+
+    async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
+        """Receive something; empty at the end, errors are anyio's."""
+        raise NotImplementedError
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """See `httpcore.AsyncNetworkStream.read`."""
-        return await self._stream.read(max_bytes, timeout)
+        """See `httpcore.AsyncNetworkStream.read`. Empty at the end, with or without a close_notify, as in httpcore."""
+        try:
+            with anyio.fail_after(timeout):
+                return await self.receive(max_bytes)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout(str(error)) from error
+        except (ssl.SSLError, *_BROKEN) as error:
+            raise httpcore.ReadError(str(error)) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """See `httpcore.AsyncNetworkStream.write`."""
-        await self._stream.write(buffer, timeout)
+        """
+        See `httpcore.AsyncNetworkStream.write`.
 
-    async def aclose(self) -> None:
-        """See `httpcore.AsyncNetworkStream.aclose`."""
-        await self._stream.aclose()
-
-    def get_extra_info(self, info: str) -> object:
-        """See `httpcore.AsyncNetworkStream.get_extra_info`."""
-        return self._stream.get_extra_info(info)
+        Raises:
+            RefusedError: The policy has changed, and the one in force now refuses this connection.
+        """
+        if not buffer:
+            return
+        try:
+            with anyio.fail_after(timeout):
+                await self.send(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(str(error)) from error
+        except (ssl.SSLError, *_BROKEN) as error:
+            raise httpcore.WriteError(str(error)) from error
 
     async def start_tls(
         self,
@@ -129,17 +171,54 @@ class PinnedStream(httpcore.AsyncNetworkStream):
         return stream
 
 
-def _raise_as_connect_error(error: BaseException) -> NoReturn:
-    match error:
-        case TimeoutError():
-            raise httpcore.ConnectTimeout(str(error)) from error
-        case ssl.SSLError() | httpcore.ReadError() | httpcore.WriteError():
-            raise httpcore.ConnectError(str(error)) from error
-        case _:
-            raise error
+class RawStream(_Stream):
+    """
+    A connection before TLS: carries bytes as they are, and can start TLS.
+    """
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+
+    async def send(self, item: bytes) -> None:
+        """See `_Stream.send`."""
+        await self._stream.send(item)
+
+    async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
+        """See `_Stream.receive`."""
+        try:
+            return await self._stream.receive(max_bytes)
+        except anyio.EndOfStream:
+            return b""
+
+    async def aclose(self) -> None:
+        """See `httpcore.AsyncNetworkStream.aclose`."""
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> object:
+        """See `httpcore.AsyncNetworkStream.get_extra_info`."""
+        match info:
+            case "client_addr":
+                return self._stream.extra(SocketAttribute.local_address, None)
+            case "server_addr":
+                return self._stream.extra(SocketAttribute.remote_address, None)
+            case "socket":
+                return self._stream.extra(SocketAttribute.raw_socket, None)
+            case "is_readable":
+                return _is_readable(self._stream.extra(SocketAttribute.raw_socket).fileno())
+            case _:
+                return None
 
 
-class TLSStream(PinnedStream):
+def _is_readable(descriptor: int) -> bool:
+    """Whether a read would return at once: the server has closed, or says what nobody asked for."""
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class TLSStream(_Stream):
     """
     A connection inside TLS.
 
@@ -150,9 +229,9 @@ class TLSStream(PinnedStream):
     """
 
     def __init__(
-        self, stream: PinnedStream, ssl_context: ssl.SSLContext | OriginContext, server_hostname: str | None
+        self, stream: _Stream, ssl_context: ssl.SSLContext | OriginContext, server_hostname: str | None
     ) -> None:
-        super().__init__(stream)
+        self._stream = stream
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._flushing = anyio.Lock(fast_acquire=True)
@@ -168,50 +247,42 @@ class TLSStream(PinnedStream):
             self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
 
     async def do_handshake(self) -> None:
-        """Shake hands; see `PinnedStream.start_tls`."""
+        """Shake hands; see `_Stream.start_tls`."""
         while True:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                await self._flush(None)
-                await self._fill(None)
+                await self._flush()
+                await self._fill()
             else:
                 break
+        # Our last flight stays in the BIO until the first write: in HTTP the client speaks first, and one segment with
+        # Finished and request is cheaper than two.
         if self._enforcement is not None:
             assert isinstance(self._tls, PinnedSSLObject)
             self._stamp = self._tls.pinset_stamp
-        # Our last flight stays in the BIO until the first write: in HTTP the client speaks first, and one segment with
-        # Finished and request is cheaper than two.
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """See `httpcore.AsyncNetworkStream.read`. Empty at the end, with or without a close_notify, as in httpcore."""
+    async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
+        """See `_Stream.receive`."""
         while True:
             try:
                 return self._tls.read(max_bytes)
             except ssl.SSLWantReadError:
-                await self._flush(timeout)
-                await self._fill(timeout)
+                await self._flush()
+                await self._fill()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
-            except ssl.SSLError as error:
-                raise httpcore.ReadError(str(error)) from error
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """
-        See `httpcore.AsyncNetworkStream.write`.
-
-        Raises:
-            RefusedError: The policy has changed, and the one in force now refuses this connection.
-        """
-        if not buffer:
-            return
+    async def send(self, item: bytes) -> None:
+        """See `_Stream.send`; refuses under a policy that no longer accepts the connection."""
         if self._enforcement is not None and (verdict := self._renewed(self._enforcement)).decision is Decision.REFUSE:
             raise self._enforcement.error(verdict)
-        try:
-            self._tls.write(buffer)
-        except ssl.SSLError as error:
-            raise httpcore.WriteError(str(error)) from error
-        await self._flush(timeout)
+        self._tls.write(item)
+        await self._flush()
+
+    async def aclose(self) -> None:
+        """See `httpcore.AsyncNetworkStream.aclose`."""
+        await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> object:
         """See `httpcore.AsyncNetworkStream.get_extra_info`; in addition ``pinset`` for the verdict."""
@@ -223,8 +294,8 @@ class TLSStream(PinnedStream):
             # httpcore retires an idle connection that has become readable. One that the policy in force refuses has
             # to go the same way.
             refused = self._renewed(self._enforcement).decision is Decision.REFUSE
-            return refused or super().get_extra_info(info)
-        return super().get_extra_info(info)
+            return refused or self._stream.get_extra_info(info)
+        return self._stream.get_extra_info(info)
 
     def _renewed(self, enforcement: Enforcement) -> Verdict:
         """The verdict under the policy in force now."""
@@ -232,16 +303,16 @@ class TLSStream(PinnedStream):
         self._stamp = enforcement.pinner.renew(self._stamp)
         return self._stamp.verdict
 
-    async def _flush(self, timeout: float | None) -> None:
+    async def _flush(self) -> None:
         # Two tasks of one HTTP/2 connection may both have something to send; records must leave in the order in which
         # they were encrypted.
         if self._outgoing.pending:
             async with self._flushing:
                 if data := self._outgoing.read():
-                    await self._stream.write(data, timeout)
+                    await self._stream.send(data)
 
-    async def _fill(self, timeout: float | None) -> None:
-        if data := await self._stream.read(_READ_SIZE, timeout):
+    async def _fill(self) -> None:
+        if data := await self._stream.receive():
             self._incoming.write(data)
         else:
             self._incoming.write_eof()

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
-from httpcore._backends.auto import AutoBackend
 
 from pinset import _errors
 from pinset._errors import ContextError, RefusedError
@@ -131,7 +130,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
             "keepalive_expiry": limits.keepalive_expiry,
             "http1": http1,
             "http2": http2,
-            "network_backend": PinnedBackend(AutoBackend()),
+            "network_backend": PinnedBackend(),
         }
         if proxy is None:
             direct: dict[str, Any] = {
