@@ -92,7 +92,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
 def _with_options(stream: ByteStream, options: Iterable[SOCKET_OPTION]) -> RawStream:
     raw = stream.extra(SocketAttribute.raw_socket)
     for option in options:
-        raw.setsockopt(*option)  # pyright: ignore[reportArgumentType]  # four forms, which the type does not tell apart
+        raw.setsockopt(*option)  # pyright: ignore[reportArgumentType, reportCallIssue]  # four forms, which the type does not tell apart
     return RawStream(stream)
 
 
