@@ -15,7 +15,7 @@ import httpx
 import pytest
 from conftest import BACKUP, HOST
 
-from pinset import PinMismatchError, PinnedAsyncClient, PinnedAsyncTransport, Pinner
+from pinset import ContextError, PinMismatchError, PinnedAsyncClient, PinnedAsyncTransport, Pinner
 from pinset._pool import GuardedConnection
 from pinset.testing import TLSServer
 
@@ -190,6 +190,17 @@ async def test_wss_is_tls(pins, leaf, trust) -> None:
             response = await client.get(f"wss://{HOST}:{server.port}/socket")
     assert response.extensions["pinset"].outcome == "matched"
     assert server.seen.requests[0].startswith(b"GET /socket ")
+
+
+@pytest.mark.asyncio
+async def test_context_that_loses_our_class_later(pins, impostor, trust) -> None:
+    """A caller who takes our class off the context again gets an error, not a connection without pins."""
+    with TLSServer(impostor.server_context()) as server:
+        async with PinnedAsyncClient(pins, verify=trust) as client:
+            trust.sslobject_class = ssl.SSLObject
+            with pytest.raises(ContextError, match="no longer yields"):
+                await client.get(server.url())
+    assert server.seen.application_data == b""
 
 
 def test_client_shows_its_pinner(pins) -> None:

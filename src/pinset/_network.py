@@ -21,6 +21,7 @@ import anyio
 import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 
+from pinset._errors import ContextError
 from pinset._pinner import Stamp
 from pinset._tls import Enforcement, PinnedSSLObject
 from pinset._verdict import Decision, Verdict
@@ -236,15 +237,13 @@ class TLSStream(_Stream):
         self._outgoing = ssl.MemoryBIO()
         self._flushing = anyio.Lock(fast_acquire=True)
         self._stamp: Stamp | None = None
-        self._tls: ssl.SSLObject
+        self._enforcement: Enforcement | None = None
         if isinstance(ssl_context, OriginContext):
-            self._enforcement: Enforcement | None = ssl_context.enforcement
-            self._tls = ssl_context.context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-            assert isinstance(self._tls, PinnedSSLObject)  # `prepare_context` has proven it
-            self._tls.enforce(ssl_context.enforcement)
-        else:
-            self._enforcement = None
-            self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+            self._enforcement = ssl_context.enforcement
+            ssl_context = ssl_context.context
+        self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        if self._enforcement is not None:
+            _pinned(self._tls).enforce(self._enforcement)
 
     async def do_handshake(self) -> None:
         """Shake hands; see `_Stream.start_tls`."""
@@ -259,8 +258,7 @@ class TLSStream(_Stream):
         # Our last flight stays in the BIO until the first write: in HTTP the client speaks first, and one segment with
         # Finished and request is cheaper than two.
         if self._enforcement is not None:
-            assert isinstance(self._tls, PinnedSSLObject)
-            self._stamp = self._tls.pinset_stamp
+            self._stamp = _pinned(self._tls).pinset_stamp
 
     async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
         """See `_Stream.receive`."""
@@ -316,3 +314,11 @@ class TLSStream(_Stream):
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
+
+
+def _pinned(tls: ssl.SSLObject) -> PinnedSSLObject:
+    if not isinstance(tls, PinnedSSLObject):
+        raise ContextError(
+            "the context was changed after the client was made and no longer yields pinset's TLS objects"
+        )
+    return tls
