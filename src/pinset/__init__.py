@@ -14,8 +14,6 @@ Existing httpx code takes a `PinnedAsyncTransport`; aiohttp, asyncio, urllib3 an
 from a file. What is refused raises a `RefusedError`, of which `PinMismatchError` is the one to expect.
 """
 
-from importlib.metadata import version as _version
-
 from pinset._certificates import Certificate
 from pinset._errors import (
     CertificateError,
@@ -78,4 +76,11 @@ __all__ = [
     "pinned_ssl_context",
 ]
 
-__version__ = _version("pinset")
+
+def __getattr__(name: str) -> str:
+    # Reading the metadata of a distribution costs a tenth of the import, and few programs ask.
+    if name != "__version__":
+        raise AttributeError(f"module 'pinset' has no attribute {name!r}")
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("pinset")

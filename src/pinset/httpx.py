@@ -17,20 +17,18 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import httpcore
 import httpx
 
 from pinset import _errors
 from pinset._errors import ContextError, RefusedError
 from pinset._hosts import canonical_host
-from pinset._network import OriginContext, PinnedBackend
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy, Unlisted
-from pinset._pool import HTTPProxyPool, SOCKSProxyPool
 from pinset._tls import Enforcement, error_class, prepare_context
 from pinset._verdict import Verdict
 
 if TYPE_CHECKING:
+    import httpcore
     from httpcore._backends.base import SOCKET_OPTION
     from httpx._types import AuthTypes, CertTypes, CookieTypes, HeaderTypes, ProxyTypes, QueryParamTypes, TimeoutTypes
 
@@ -120,6 +118,11 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         retries: int = 0,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> None:
+        # As in httpx: loading httpcore costs more than all the rest, and not every program makes a transport.
+        import httpcore  # noqa: PLC0415
+
+        from pinset._network import OriginContext, PinnedBackend  # noqa: PLC0415
+
         self._pinner = as_pinner(pins)
         context = _origin_context(self._pinner, verify, cert, trust_env=trust_env)
         _set_alpn(context, ("http/1.1", "h2") if http2 else ("http/1.1",))
@@ -260,6 +263,10 @@ def _set_alpn(context: ssl.SSLContext, protocols: Sequence[str]) -> None:
 def _proxy_pool(
     proxy: httpx.Proxy, common: dict[str, Any], socket_options: Iterable[SOCKET_OPTION] | None
 ) -> httpcore.AsyncConnectionPool:
+    import httpcore  # noqa: PLC0415 - see PinnedAsyncTransport
+
+    from pinset._pool import HTTPProxyPool, SOCKSProxyPool  # noqa: PLC0415 - likewise
+
     url = httpcore.URL(
         scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
     )
