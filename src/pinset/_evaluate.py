@@ -118,9 +118,7 @@ def _is_among(digest: bytes, digests: list[bytes]) -> bool:
 
 
 def _decide(rule: PinSet, outcome: Outcome, *, expired: bool) -> Decision:
-    if rule.mode is Mode.REPORT_ONLY:
-        return Decision.ALLOW if outcome is Outcome.MATCHED else Decision.REPORT
-    if expired and rule.on_expiry is OnExpiry.UNPIN:
+    if rule.mode is Mode.REPORT_ONLY or (expired and rule.on_expiry is OnExpiry.UNPIN):
         return Decision.ALLOW if outcome is Outcome.MATCHED else Decision.REPORT
     if expired and rule.on_expiry is OnExpiry.BLOCK:
         return Decision.REFUSE

@@ -161,8 +161,7 @@ class PinSet:
             try:
                 object.__setattr__(self, name, choices(value))
             except ValueError:
-                known = ", ".join(f'"{choice}"' for choice in choices)
-                faults.append(Fault(name, f"{value!r} is not one of {known}", did_you_mean(value, choices)))
+                faults.append(not_one_of(name, value, choices))
         if not isinstance(self.rotation, str):
             faults.append(Fault("rotation", f"{self.rotation!r} is not a text", "put it in quotes"))
         if not isinstance(self.allow_single_pin, bool):
@@ -256,6 +255,14 @@ def did_you_mean(word: object, choices: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else ""
 
 
+def not_one_of(path: str, value: object, choices: Iterable[str]) -> Fault:
+    """
+    The fault of a value that is none of the words it may be.
+    """
+    known = ", ".join(f'"{choice}"' for choice in choices)
+    return Fault(path, f"{value!r} is not one of {known}", did_you_mean(value, choices))
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise PinError(f"{value!r} is not a text")
@@ -294,7 +301,7 @@ class Policy:
         try:
             put(self, "unlisted", Unlisted(self.unlisted))
         except ValueError:
-            faults.append(Fault("unlisted", f'{self.unlisted!r} is not one of "deny", "allow"'))
+            faults.append(not_one_of("unlisted", self.unlisted, Unlisted))
         faults.extend(
             Fault(
                 f"{_place(index, pin_set)}.mode",

@@ -11,11 +11,11 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pinset._errors import Fault, PolicyError
-from pinset._policy import PIN_SET_FIELDS, PinSet, Policy, Role, Unlisted, did_you_mean, tabulate
+from pinset._policy import PIN_SET_FIELDS, PinSet, Policy, Role, Unlisted, did_you_mean, not_one_of, tabulate
 
 _TOP_LEVEL = ("unlisted", "host")
 _LISTS = tuple(role.value for role in Role)
@@ -37,9 +37,7 @@ def policy_from_document(document: object, *, source: str = "") -> Policy:
     faults = _unknown_keys(document, _TOP_LEVEL, "")
     unlisted = document.get("unlisted", Unlisted.DENY)
     if unlisted not in tuple(Unlisted):
-        faults.append(
-            Fault("unlisted", f"{unlisted!r} is not one of {_choices(Unlisted)}", did_you_mean(unlisted, Unlisted))
-        )
+        faults.append(not_one_of("unlisted", unlisted, Unlisted))
     hosts = document.get("host", [])
     if not isinstance(hosts, list):
         faults.append(Fault("host", "is not a list", "write [[host]] above each host, with two brackets"))
@@ -99,10 +97,6 @@ def _unknown_keys(table: Mapping[object, object], known: tuple[str, ...], place:
         for key in table
         if key not in known
     ]
-
-
-def _choices(words: Iterable[str]) -> str:
-    return ", ".join(f'"{word}"' for word in words)
 
 
 def utc_text(instant: datetime) -> str:
