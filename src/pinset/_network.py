@@ -204,6 +204,8 @@ class RawStream(_Stream):
                 return self._stream.extra(SocketAttribute.remote_address, None)
             case "socket":
                 return self._stream.extra(SocketAttribute.raw_socket, None)
+            case "is_ended":
+                return False
             case "is_readable":
                 return _is_readable(self._stream.extra(SocketAttribute.raw_socket).fileno())
             case _:
@@ -273,8 +275,6 @@ class TLSStream(_Stream):
 
     async def send(self, item: bytes) -> None:
         """See `_Stream.send`; refuses under a policy that no longer accepts the connection."""
-        if self._enforcement is not None and (verdict := self._renewed(self._enforcement)).decision is Decision.REFUSE:
-            raise self._enforcement.error(verdict)
         self._tls.write(item)
         await self._flush()
 
@@ -288,12 +288,10 @@ class TLSStream(_Stream):
             return self._tls
         if info == "pinset":
             return self._stamp and self._stamp.verdict
-        if info == "is_readable" and self._enforcement is not None:
-            # httpcore retires an idle connection that has become readable. One that the policy in force refuses has
-            # to go the same way.
-            refused = self._renewed(self._enforcement).decision is Decision.REFUSE
-            return refused or self._stream.get_extra_info(info)
         return self._stream.get_extra_info(info)
+
+    def accepts(self) -> bool:
+        return self._enforcement is None or self._renewed(self._enforcement).decision is not Decision.REFUSE
 
     def _renewed(self, enforcement: Enforcement) -> Verdict:
         """The verdict under the policy in force now."""
