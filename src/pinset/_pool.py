@@ -22,8 +22,8 @@ import anyio
 import h2.events
 import httpcore
 
-from pinset._assignment import Assignment, Connection, Flight, Key, Waiter
-from pinset._connect import Connector
+from pinset._assignment import Assignment, Connection, Flight, Waiter
+from pinset._connect import Connector, Key
 from pinset._http2 import REFUSED_STREAM
 
 _PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
@@ -183,7 +183,7 @@ class PinnedPool:
             protocol = await self._connector.connect(
                 httpcore.Origin(*flight.origin.key),
                 flight.owner.extensions,
-                on_step=flight.step,
+                on_step=lambda: self._assignment.stepped(flight),
                 on_change=lambda: self._assignment.changed(flight),
             )
         except BaseException as error:
