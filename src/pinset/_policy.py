@@ -13,7 +13,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -251,6 +250,8 @@ def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """
     A suggestion for a misspelt word; empty when nothing is near.
     """
+    import difflib  # noqa: PLC0415 - only for people who misspelt something
+
     near = difflib.get_close_matches(str(word), list(choices), n=1)
     return f"did you mean '{near[0]}'?" if near else ""
 
