@@ -8,7 +8,6 @@ import itertools
 from dataclasses import dataclass, field
 
 import httpcore
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -49,7 +48,7 @@ class Peer:
         return self.readable
 
     def protocol(self, *, http2: bool) -> Protocol:
-        return Protocol(http=self, stream=self, frames=self if http2 else None, accepts=self.accepts)  # type: ignore[arg-type]
+        return Protocol(http=self, stream=self, frames=self if http2 else None)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)

@@ -88,7 +88,9 @@ class Connection:
         """
         protocol = self.protocol
         frames = protocol.frames
-        if not protocol.accepts() or (frames is not None and (frames.draining or not protocol.http.is_available())):
+        if not protocol.stream.accepts() or (
+            frames is not None and (frames.draining or not protocol.http.is_available())
+        ):
             return False
         if self.in_use:
             return True
