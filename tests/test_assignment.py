@@ -152,7 +152,8 @@ class AssignmentMachine(RuleBasedStateMachine):
         self.look()
         for waiter in joined:
             if waiter.error is None:
-                assert kind == "late" and waiter is not flight.owner, "who waits for a failed connection is told"
+                assert kind == "late", "who waits for a failed connection is told"
+                assert waiter is not flight.owner
 
     @precondition(lambda self: self.holding())
     @rule(data=st.data(), reusable=st.booleans())
@@ -236,8 +237,10 @@ class AssignmentMachine(RuleBasedStateMachine):
     def got(self, asked: Asked, connection: Connection) -> None:
         peer = connection.protocol.http
         assert peer.accepted, "handed out against the policy in force"
-        assert peer.available and not peer.draining
-        assert not connection.closed and not connection.retired
+        assert peer.available
+        assert not peer.draining
+        assert not connection.closed
+        assert not connection.retired
         if connection.protocol.frames is None or connection.in_use == 1:
             assert not peer.readable, "handed out after its end"
         asked.connection = connection

@@ -183,8 +183,9 @@ class Connector:
         if isinstance(proxy, HTTPProxy):
             if origin.scheme == b"http":
                 stream = await self._reach_proxy(proxy, extensions, on_step)
-                http = httpcore.AsyncHTTP11Connection(proxy.origin, stream)
-                return Protocol(http, stream, forward=_Forward(proxy).rewrite)
+                protocol = _http1(proxy.origin, stream)
+                protocol.forward = _Forward(proxy).rewrite
+                return protocol
             stream = await self._tunnel(proxy, origin, extensions, on_step)
         elif isinstance(proxy, SOCKSProxy):
             stream = await self._through_socks(proxy, origin, extensions)
@@ -208,8 +209,11 @@ class Connector:
     ) -> Protocol:
         if http2:
             frames = FrameStream(stream, on_change)
-            return Protocol(httpcore.AsyncHTTP2Connection(origin, frames), stream, frames)
-        return Protocol(httpcore.AsyncHTTP11Connection(origin, stream), stream)
+            connection = httpcore.AsyncHTTP2Connection(origin, frames)
+            for lock in _HTTP2_LOCKS:
+                _replace(connection, lock, anyio.Lock(fast_acquire=True))
+            return Protocol(connection, stream, frames)
+        return _http1(origin, stream)
 
     async def _reach(self, origin: httpcore.Origin, extensions: Extensions) -> PinsetStream:
         if self.uds is not None:
@@ -280,6 +284,36 @@ async def _start_tls(
         server_hostname=origin.host.decode("ascii"),
         timeout=_timeout(extensions),
     )
+
+
+# httpcore's locks let the event loop turn each time they are taken, which is a tenth of a warm request. On HTTP/1.1 its
+# only lock keeps a second request away, and so does the pool; those of HTTP/2 are needed, and can be taken at once.
+_HTTP1_LOCKS = ("_state_lock",)
+_HTTP2_LOCKS = ("_init_lock", "_state_lock", "_read_lock", "_write_lock")
+
+
+class _NoLock:
+    async def __aenter__(self) -> None:
+        """Nobody else is there."""
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Nobody waits."""
+
+
+_NO_LOCK = _NoLock()
+
+
+def _http1(origin: httpcore.Origin, stream: PinsetStream) -> Protocol:
+    connection = httpcore.AsyncHTTP11Connection(origin, stream)
+    for lock in _HTTP1_LOCKS:
+        _replace(connection, lock, _NO_LOCK)
+    return Protocol(connection, stream)
+
+
+def _replace(connection: httpcore.AsyncConnectionInterface, name: str, lock: object) -> None:
+    # The names are httpcore's own business. Where they are different, its locks stay, and cost what they cost.
+    if hasattr(connection, name):
+        setattr(connection, name, lock)
 
 
 class _Forward:

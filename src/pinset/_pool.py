@@ -81,7 +81,7 @@ class PinnedPool:
         key = _key(request.url)
         body = None
         if self._connector.http2 and not isinstance(request.stream, self._rereadable):
-            request.stream = body = _RequestBody(request.stream)
+            request.stream = body = _RequestBody(request.stream)  # type: ignore[arg-type]  # httpx's are async
         try:
             return await self._send(key, request)
         except httpcore.RemoteProtocolError as error:
@@ -124,7 +124,7 @@ class PinnedPool:
                 await self._release(connection)
                 raise
             else:
-                content = _ResponseBody(response.stream, connection, self._release)
+                content = _ResponseBody(response.stream, connection, self._release)  # type: ignore[arg-type]  # likewise
                 return httpcore.Response(
                     response.status, headers=response.headers, content=content, extensions=response.extensions
                 )
@@ -277,11 +277,13 @@ class _ResponseBody:
         self._stream = stream
         self._connection: Connection | None = connection
         self._release = release
+        self._is_whole = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for part in self._stream:
                 yield part
+            self._is_whole = True
         except BaseException:
             await self.aclose()
             raise
@@ -292,8 +294,11 @@ class _ResponseBody:
             return
         connection, self._connection = self._connection, None
         try:
-            with anyio.CancelScope(shield=True):
+            if self._is_whole and connection.protocol.frames is None:
                 await self._stream.aclose()  # type: ignore[attr-defined]  # httpcore's response streams have it
+            else:  # this may wait
+                with anyio.CancelScope(shield=True):
+                    await self._stream.aclose()  # type: ignore[attr-defined]  # likewise
         finally:
             await self._release(connection)
 
