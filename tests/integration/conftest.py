@@ -340,7 +340,7 @@ def lab(tmp_path_factory):
 
 class Relay:
     """
-    A TCP relay in threads that keeps what clients send, byte for byte.
+    A TCP relay in threads that keeps what clients send, byte for byte, and can hold back what the server says.
     """
 
     def __init__(self, target):
@@ -348,6 +348,7 @@ class Relay:
         self._threads = []
         self._captured = []
         self._closing = threading.Event()
+        self._held = False
 
     def __enter__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -366,6 +367,19 @@ class Relay:
     def port(self):
         """Where it listens."""
         return self._listener.getsockname()[1]
+
+    @property
+    def clients_spoke(self):
+        """How many clients have sent anything."""
+        return sum(bool(captured) for captured in self._captured)
+
+    def hold(self):
+        """Hold back what the server says."""
+        self._held = True
+
+    def let_go(self):
+        """Pass on what was held back, and all that follows."""
+        self._held = False
 
     def captured(self):
         """What each client sent, once all have hung up."""
@@ -395,7 +409,8 @@ class Relay:
         ):
             open_ends = [client, server]
             while client in open_ends and not self._closing.is_set():
-                for source in select.select(open_ends, [], [], 0.1)[0]:
+                heard = [client] if self._held else open_ends
+                for source in select.select(heard, [], [], 0.01 if self._held else 0.1)[0]:
                     data = source.recv(65536)
                     if source is client:
                         captured += data
