@@ -15,6 +15,7 @@ import re
 import socket
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import anyio
 import trio
@@ -31,12 +32,12 @@ LOOPS = {
 def client_sockets(*servers):
     """The inodes of this process's internet sockets, without those of servers in it that listen on the ports *servers*."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            inode = os.readlink(f"/proc/self/fd/{name}")
+            inode = str(descriptor.readlink())
             if not inode.startswith("socket:"):
                 continue
-            with socket.socket(fileno=os.dup(int(name))) as double:
+            with socket.socket(fileno=os.dup(int(descriptor.name))) as double:
                 if double.family in (socket.AF_INET, socket.AF_INET6) and double.getsockname()[1] not in servers:
                     found.add(inode)
         except OSError:  # it was closed meanwhile

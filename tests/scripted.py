@@ -34,7 +34,7 @@ class HungUp(Exception):  # noqa: N818 - it is the end of a script and no error
 async def wait_for(condition, what):
     """Wait until *condition* is true: threads need a moment."""
     with anyio.move_on_after(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a thread sets no event of ours
             await anyio.sleep(_TICK)
         return
     raise TimeoutError(f"waited {PATIENCE:.0f} s for {what}")

@@ -5,6 +5,7 @@ The four faults of the stock client, behind real proxies and at a real nginx: it
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from leftovers import LOOPS, Watch, collector_off, counts, untidy
@@ -169,7 +170,7 @@ def test_sockets_of_cancelled_handshakes_are_closed(lab, loop):
                 for _ in range(10):
                     await cancel_in_the_handshake(client, server)
                 for _ in range(20):
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
                 return watch.leaked()
 
     async def run_stock():
