@@ -110,6 +110,10 @@ class PinnedPool:
         while True:
             connection = await self._acquire(key, request)
             protocol = connection.protocol
+            if not protocol.accepts():  # the policy was replaced between the handshake, or its turn, and now
+                connection.retired = True
+                await self._release(connection)
+                continue
             try:
                 response = await protocol.http.handle_async_request(
                     request if protocol.forward is None else protocol.forward(request)
