@@ -7,11 +7,11 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pinset import HostError
-from pinset._hosts import HostPattern, Scope, canonical_host, is_address, parent
+from pinset._hosts import _PLAIN, HostPattern, Scope, _canonical, canonical_host, is_address, parent
 
 LABEL = "a" * 63
 NAME_253 = ".".join([LABEL, LABEL, LABEL, "a" * 61])
@@ -121,8 +121,38 @@ def test_invalid_international_name_keeps_its_cause():
 
 
 def test_host_cache_is_bounded():
-    """Peers cannot grow the cache of names without limit."""
-    assert canonical_host.cache_info().maxsize == 4096
+    """Peers cannot grow the cache of names without limit, and plain names do not enter it."""
+    assert _canonical.cache_info().maxsize == 4096
+    before = _canonical.cache_info()
+    canonical_host("never-seen-before.example")
+    assert _canonical.cache_info() == before
+
+
+def outcome(function, text):
+    try:
+        return function(text)
+    except HostError as error:
+        return str(error)
+
+
+# Hardly any random text is a name. These are made of the parts that decide, and of lengths around the limits.
+LENGTHS = st.sampled_from([1, 2, 61, 62, 63, 64])
+PIECES = st.sampled_from(["a", "z", "0", "9", "-", "_", "x", "0x", "1", ".", "A", "é", "\n", "*", ":", "", "com"])
+NEAR_NAMES = st.lists(
+    st.one_of(PIECES, st.builds(lambda piece, times: piece * times, PIECES, LENGTHS)), max_size=5
+).flatmap(lambda labels: st.sampled_from([".".join(labels), "".join(labels)]))
+
+
+@given(st.one_of(NEAR_NAMES, st.from_regex(_PLAIN, fullmatch=True), st.from_regex(r"[a-z0-9_.-]{0,255}\n?")))
+@example(NAME_253)
+@example(NAME_253 + "a")
+@example("a" * 64)
+@example("a" * 64 + ".b")
+@example("a.0x1f")
+@example("example.com\n")
+def test_the_short_way_says_what_the_long_way_says(text):
+    """A plain name skips the long way, which would have returned it unchanged."""
+    assert outcome(canonical_host, text) == outcome(_canonical, text)
 
 
 @given(st.text(max_size=80))

@@ -601,7 +601,7 @@ async def test_context_that_becomes_bare_later(pins, server, genuine) -> None:
 
     context = genuine.client_context()
     async with PinnedAsyncClient(pins, verify=context) as client:
-        _tls.bare_contexts[context] = _tls.Enforcement(Pinner(pins), lambda verdict: AssertionError(verdict))
+        _tls.bare_contexts[context] = _tls.Enforcement(Pinner(pins), AssertionError)
         with pytest.raises(ContextError, match="policy of its own"):
             await client.get(server.url())
 

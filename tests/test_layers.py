@@ -22,7 +22,9 @@ LAYERS = [
     ["_evaluate", "formats"],
     ["_pinner", "_sessions"],
     ["_tls"],
-    ["_contexts"],
+    ["_contexts", "_streams"],
+    ["_asyncio_streams", "_anyio_streams"],
+    ["_asyncio_connect"],
     ["_network"],
     ["_http2"],
     ["_connect"],
@@ -91,10 +93,16 @@ def test_rules_are_pure(path: Path) -> None:
     assert not {name.split(".")[0] for name in run_time_imports(path)} & FORBIDDEN
 
 
-def test_cryptography_is_not_loaded_by_importing_pinset() -> None:
-    """cryptography is for the names in error messages and for testing; it costs more than all of pinset."""
+def test_importing_pinset_loads_only_what_a_client_needs() -> None:
+    """
+    The rest waits for its first use.
+
+    cryptography is for the names in error messages and for testing, and costs more than all of pinset; the readers are
+    for policy files, difflib for misspelt words.
+    """
     import subprocess
 
-    code = "import sys, pinset; print(*(m for m in ('cryptography', 'typer', 'uvloop') if m in sys.modules))"
+    late = ("cryptography", "httpcore", "pinset.formats", "tomllib", "difflib", "typer", "uvloop")
+    code = f"import sys, pinset; print(*(m for m in {late} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""

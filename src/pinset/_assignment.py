@@ -30,7 +30,7 @@ from pinset._errors import RefusedError
 _MOST_SUSPECTS = 1_000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Origin:
     """
     What is known of an origin while anybody uses it.
@@ -53,7 +53,7 @@ class Origin:
     speaks_http1: bool = False
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Connection:
     """
     A connection of the pool.
@@ -88,7 +88,9 @@ class Connection:
         """
         protocol = self.protocol
         frames = protocol.frames
-        if not protocol.accepts() or (frames is not None and (frames.draining or not protocol.http.is_available())):
+        if not protocol.stream.accepts() or (
+            frames is not None and (frames.draining or not protocol.http.is_available())
+        ):
             return False
         if self.in_use:
             return True
@@ -98,7 +100,7 @@ class Connection:
         return not protocol.stream.get_extra_info("is_readable" if frames is None else "is_ended")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Waiter:
     """
     A request without a connection.
@@ -134,7 +136,7 @@ class Waiter:
         return max(self.since, flight.step_since) + limit, httpcore.ConnectTimeout
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Flight:
     """
     A connection in the making.
@@ -156,12 +158,6 @@ class Flight:
     connection: Connection | None = None
     unwanted: bool = False
 
-    def step(self) -> None:
-        """
-        Another step begins, with a timeout of its own.
-        """
-        self.step_since = time.monotonic()
-
 
 class Assignment:
     """
@@ -174,6 +170,7 @@ class Assignment:
         shares: Whether connections to an origin may turn out to be HTTP/2, which requests share.
         start: Begins a flight.
         cancel: Ends a flight that nobody waits for any more.
+        clock: Seconds that only grow.
 
     Attributes:
         doomed: Connections to close; then call `closed`.
@@ -188,6 +185,7 @@ class Assignment:
         shares: Callable[[Key], bool],
         start: Callable[[Flight], None],
         cancel: Callable[[Flight], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_connections = float("inf") if max_connections is None else max_connections
         self._max_idle = float("inf") if max_idle is None else max_idle
@@ -195,6 +193,7 @@ class Assignment:
         self._shares = shares
         self._start = start
         self._cancel = cancel
+        self._clock = clock
         self._origins: dict[Key, Origin] = {}
         self._slots = 0
         self._idle: OrderedDict[Connection, None] = OrderedDict()  # idle for longest first
@@ -227,7 +226,7 @@ class Assignment:
         origin = self._origins.get(key)
         if origin is None:
             origin = self._origins[key] = Origin(key)
-        waiter = Waiter(origin, extensions, time.monotonic())
+        waiter = Waiter(origin, extensions, self._clock())
         self._waiting[waiter] = origin.waiting[waiter] = None
         self._dispatch()
         return waiter
@@ -265,12 +264,22 @@ class Assignment:
             self._retire(connection)
         else:
             self._stand_by(connection)
-            if connection.flight is not None and connection.flight.joined:
-                self._assign(next(iter(connection.flight.joined)), self._occupy(connection))
+            flight = connection.flight
+            if flight is not None and flight.joined:
+                if connection.is_fit(self._clock()):
+                    self._assign(next(iter(flight.joined)), self._occupy(connection))
+                else:
+                    self._retire(connection)
         if self._waiting:
             self._dispatch(origin)
         while len(self._idle) > self._max_idle:
             self._retire(next(iter(self._idle)))
+
+    def stepped(self, flight: Flight) -> None:
+        """
+        *flight* begins another step, with a timeout of its own.
+        """
+        flight.step_since = self._clock()
 
     def landed(self, flight: Flight, protocol: Protocol) -> None:
         """
@@ -288,7 +297,7 @@ class Assignment:
             self._end(flight)
         else:
             connection.flight, flight.connection = flight, connection
-            flight.step_since = time.monotonic()
+            flight.step_since = self._clock()
             if not flight.joined:
                 self._settle(connection)
         if first is not None:
@@ -357,7 +366,7 @@ class Assignment:
     # What the above is made of.
 
     def _take(self, key: Key) -> Connection | None:
-        now = time.monotonic()
+        now = self._clock()
         self._retire_expired(now)
         origin = self._origins.get(key)
         if origin is None:
@@ -408,7 +417,7 @@ class Assignment:
 
     def _take_off(self, waiter: Waiter, instead_of: Connection | None) -> None:
         origin = waiter.origin
-        flight = Flight(origin, waiter, time.monotonic(), instead_of)
+        flight = Flight(origin, waiter, self._clock(), instead_of)
         origin.slots += 1
         self.flights.add(flight)
         self._join(waiter, flight)
@@ -421,7 +430,7 @@ class Assignment:
     def _join(self, waiter: Waiter, flight: Flight) -> None:
         self._unqueue(waiter)
         flight.joined[waiter] = None
-        waiter.flight, waiter.since = flight, time.monotonic()
+        waiter.flight, waiter.since = flight, self._clock()
         waiter.notify()
 
     def _assign(self, waiter: Waiter, connection: Connection) -> None:
@@ -449,7 +458,7 @@ class Assignment:
         if flight.origin.flight is flight:
             flight.origin.flight = None
         for waiter in reversed(waiters):
-            waiter.flight, waiter.since = None, time.monotonic()
+            waiter.flight, waiter.since = None, self._clock()
             for queue in (self._waiting, waiter.origin.waiting):
                 queue[waiter] = None
                 queue.move_to_end(waiter, last=False)
@@ -471,7 +480,7 @@ class Assignment:
             origin.shared[connection] = None
         if not connection.in_use:
             if self._keepalive_expiry is not None:
-                connection.expires_at = time.monotonic() + self._keepalive_expiry
+                connection.expires_at = self._clock() + self._keepalive_expiry
             self._idle[connection] = None
             if frames is None:
                 origin.idle.append(connection)

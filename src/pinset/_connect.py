@@ -24,7 +24,7 @@ import anyio
 import httpcore
 
 from pinset._http2 import FrameStream
-from pinset._network import OriginContext, PinnedBackend
+from pinset._network import OriginContext, PinnedBackend, PinsetStream
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
@@ -89,14 +89,12 @@ class Protocol:
         http: httpcore's connection, HTTP/1.1 or HTTP/2.
         stream: What carries it.
         frames: The same for HTTP/2, with what the server said about the connection; None for HTTP/1.1.
-        accepts: Whether the policy in force lets a request begin on it.
         forward: Rewrites a request for a forward proxy, or None.
     """
 
     http: httpcore.AsyncConnectionInterface
-    stream: httpcore.AsyncNetworkStream
+    stream: PinsetStream
     frames: FrameStream | None = None
-    accepts: Callable[[], bool] = lambda: True
     forward: Callable[[httpcore.Request], httpcore.Request] | None = None
 
     async def aclose(self) -> None:
@@ -185,8 +183,9 @@ class Connector:
         if isinstance(proxy, HTTPProxy):
             if origin.scheme == b"http":
                 stream = await self._reach_proxy(proxy, extensions, on_step)
-                http = httpcore.AsyncHTTP11Connection(proxy.origin, stream)
-                return Protocol(http, stream, forward=_Forward(proxy).rewrite)
+                protocol = _http1(proxy.origin, stream)
+                protocol.forward = _Forward(proxy).rewrite
+                return protocol
             stream = await self._tunnel(proxy, origin, extensions, on_step)
         elif isinstance(proxy, SOCKSProxy):
             stream = await self._through_socks(proxy, origin, extensions)
@@ -196,25 +195,27 @@ class Connector:
             return self._speak(origin, stream, on_change, http2=self.http2 and not self.http1)
         on_step()
         tls = await _start_tls(stream, self.context_for(origin.host.decode("ascii"), origin.port), origin, extensions)
-        chosen = tls.get_extra_info("ssl_object").selected_alpn_protocol()
-        protocol = self._speak(origin, tls, on_change, http2=self.http2 and (chosen == "h2" or not self.http1))
-        protocol.accepts = tls.accepts
-        return protocol
+        ssl_object: ssl.SSLObject = tls.get_extra_info("ssl_object")
+        chosen = ssl_object.selected_alpn_protocol()
+        return self._speak(origin, tls, on_change, http2=self.http2 and (chosen == "h2" or not self.http1))
 
     def _speak(
         self,
         origin: httpcore.Origin,
-        stream: httpcore.AsyncNetworkStream,
+        stream: PinsetStream,
         on_change: Callable[[], None],
         *,
         http2: bool,
     ) -> Protocol:
         if http2:
             frames = FrameStream(stream, on_change)
-            return Protocol(httpcore.AsyncHTTP2Connection(origin, frames), stream, frames)
-        return Protocol(httpcore.AsyncHTTP11Connection(origin, stream), stream)
+            connection = httpcore.AsyncHTTP2Connection(origin, frames)
+            for lock in _HTTP2_LOCKS:
+                _replace(connection, lock, anyio.Lock(fast_acquire=True))
+            return Protocol(connection, stream, frames)
+        return _http1(origin, stream)
 
-    async def _reach(self, origin: httpcore.Origin, extensions: Extensions) -> httpcore.AsyncNetworkStream:
+    async def _reach(self, origin: httpcore.Origin, extensions: Extensions) -> PinsetStream:
         if self.uds is not None:
             return await _step(
                 extensions,
@@ -235,9 +236,7 @@ class Connector:
             socket_options=self.socket_options,
         )
 
-    async def _reach_proxy(
-        self, proxy: HTTPProxy, extensions: Extensions, on_step: Callable[[], None]
-    ) -> httpcore.AsyncNetworkStream:
+    async def _reach_proxy(self, proxy: HTTPProxy, extensions: Extensions, on_step: Callable[[], None]) -> PinsetStream:
         stream = await self._reach(proxy.origin, extensions)
         if proxy.origin.scheme == b"https":
             on_step()
@@ -247,7 +246,7 @@ class Connector:
 
     async def _tunnel(
         self, proxy: HTTPProxy, origin: httpcore.Origin, extensions: Extensions, on_step: Callable[[], None]
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> PinsetStream:
         """A stream to *origin* through CONNECT (RFC 9110 section 9.3.6)."""
         stream = await self._reach_proxy(proxy, extensions, on_step)
         on_step()
@@ -264,21 +263,18 @@ class Connector:
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
             raise httpcore.ProxyError(f"{response.status} {reason}")
-        tunnelled: httpcore.AsyncNetworkStream = response.extensions["network_stream"]
-        return tunnelled
+        return stream
 
-    async def _through_socks(
-        self, proxy: SOCKSProxy, origin: httpcore.Origin, extensions: Extensions
-    ) -> httpcore.AsyncNetworkStream:
+    async def _through_socks(self, proxy: SOCKSProxy, origin: httpcore.Origin, extensions: Extensions) -> PinsetStream:
         raise NotImplementedError
 
 
 async def _start_tls(
-    stream: httpcore.AsyncNetworkStream,
+    stream: PinsetStream,
     context: ssl.SSLContext | OriginContext,
     origin: httpcore.Origin,
     extensions: Extensions,
-) -> httpcore.AsyncNetworkStream:
+) -> PinsetStream:
     # The name is always that of the origin: the transport refuses a sni_hostname that differs from it.
     return await _step(
         extensions,
@@ -288,6 +284,36 @@ async def _start_tls(
         server_hostname=origin.host.decode("ascii"),
         timeout=_timeout(extensions),
     )
+
+
+# httpcore's locks let the event loop turn each time they are taken, which is a tenth of a warm request. On HTTP/1.1 its
+# only lock keeps a second request away, and so does the pool; those of HTTP/2 are needed, and can be taken at once.
+_HTTP1_LOCKS = ("_state_lock",)
+_HTTP2_LOCKS = ("_init_lock", "_state_lock", "_read_lock", "_write_lock")
+
+
+class _NoLock:
+    async def __aenter__(self) -> None:
+        """Nobody else is there."""
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Nobody waits."""
+
+
+_NO_LOCK = _NoLock()
+
+
+def _http1(origin: httpcore.Origin, stream: PinsetStream) -> Protocol:
+    connection = httpcore.AsyncHTTP11Connection(origin, stream)
+    for lock in _HTTP1_LOCKS:
+        _replace(connection, lock, _NO_LOCK)
+    return Protocol(connection, stream)
+
+
+def _replace(connection: httpcore.AsyncConnectionInterface, name: str, lock: object) -> None:
+    # The names are httpcore's own business. Where they are different, its locks stay, and cost what they cost.
+    if hasattr(connection, name):
+        setattr(connection, name, lock)
 
 
 class _Forward:
@@ -333,9 +359,9 @@ def _timeout(extensions: Extensions) -> float | None:
 async def _step(
     extensions: Extensions,
     name: str,
-    action: Callable[..., Awaitable[httpcore.AsyncNetworkStream]],
+    action: Callable[..., Awaitable[PinsetStream]],
     **arguments: Any,
-) -> httpcore.AsyncNetworkStream:
+) -> PinsetStream:
     """Do one step, and tell the request's ``trace`` extension about it, as httpcore does."""
     trace: Callable[[str, dict[str, Any]], Awaitable[None]] | None = extensions.get("trace")
     if trace is None:

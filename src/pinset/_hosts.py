@@ -26,13 +26,13 @@ from pinset._errors import HostError
 # resolves, and OpenSSL verifies certificates for it.
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _MAX_NAME = 253
-# What almost every name is: already canonical, and by the first letter of its last label no number.
-_PLAIN = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z_-][a-z0-9_-]{0,62}")
+# What almost every name is: already canonical, and by the first letter of its last label no number. Nothing is given
+# back (``+`` after a count): no label holds a dot, so there is no second way to read a name.
+_PLAIN = re.compile(r"(?:[a-z0-9_-]{1,63}+\.)*+[a-z_-][a-z0-9_-]{0,62}+")
 # What inet_aton would take for an IPv4 address: 127.1, 2130706433, 0x7f.1 (WHATWG URL section 3.5, "ends in a number").
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
-@functools.lru_cache(maxsize=4096)
 def canonical_host(text: str) -> str:
     """
     The one spelling under which a host is listed and looked up.
@@ -48,8 +48,15 @@ def canonical_host(text: str) -> str:
     Raises:
         HostError: *text* has no canonical form.
     """
-    if _PLAIN.fullmatch(text) and len(text) <= _MAX_NAME:
+    # Not remembered: to look a plain name up costs less than to push another one out.
+    if len(text) <= _MAX_NAME and _PLAIN.fullmatch(text):
         return text
+    return _canonical(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _canonical(text: str) -> str:
+    """`canonical_host` the long way, for any text."""
     if (address := _address(text)) is not None:
         return address
     name = text.lower() if text.isascii() else _to_a_labels(text)

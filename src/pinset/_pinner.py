@@ -22,7 +22,6 @@ from pinset._evaluate import evaluate, refuse
 from pinset._pins import Pin
 from pinset._policy import Policy
 from pinset._verdict import Decision, Outcome, Verdict
-from pinset.formats import read_json, read_toml
 
 Observer = Callable[[Verdict], None]
 Pins = Mapping[str, Sequence[Pin | str]]
@@ -203,6 +202,9 @@ def load_policy(path: str | PathLike[str]) -> Policy:
     Raises:
         PolicyError: It cannot be read, or is no valid policy; with every fault and its place.
     """
+    # They and tomllib are a fifth of what importing pinset adds to importing httpx, and a policy in code needs neither.
+    from pinset.formats import read_json, read_toml  # noqa: PLC0415
+
     file = Path(path)
     readers = {".toml": read_toml, ".json": read_json}
     reader = readers.get(file.suffix.lower())

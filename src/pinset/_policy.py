@@ -13,7 +13,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -251,6 +250,8 @@ def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """
     A suggestion for a misspelt word; empty when nothing is near.
     """
+    import difflib  # noqa: PLC0415 - only for people who misspelt something
+
     near = difflib.get_close_matches(str(word), list(choices), n=1)
     return f"did you mean '{near[0]}'?" if near else ""
 
@@ -269,6 +270,11 @@ def _text(value: object) -> str:
     return value
 
 
+# What the host, ``*.`` and ``**.`` say at one base, side by side: among many hosts a look-up costs the memory it touches.
+_Rules = tuple[PinSet | None, PinSet | None, PinSet | None]
+_NO_RULES: _Rules = (None, None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """
@@ -284,18 +290,15 @@ class Policy:
 
     pin_sets: tuple[PinSet, ...]
     unlisted: Unlisted = Unlisted.DENY
-    _hosts: dict[str, PinSet] = field(init=False, repr=False, compare=False)
-    _labels: dict[str, PinSet] = field(init=False, repr=False, compare=False)
-    _trees: dict[str, PinSet] = field(init=False, repr=False, compare=False)
+    _rules: dict[str, _Rules] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         faults: list[Fault] = []
         put = object.__setattr__
         put(self, "pin_sets", tuple(self.pin_sets))
-        tables = tabulate(enumerate(self.pin_sets), faults)
-        put(self, "_hosts", tables[Scope.HOST])
-        put(self, "_labels", tables[Scope.LABEL])
-        put(self, "_trees", tables[Scope.TREE])
+        hosts, labels, trees = tabulate(enumerate(self.pin_sets), faults).values()  # in the order of Scope
+        bases = hosts | labels | trees
+        put(self, "_rules", {base: (hosts.get(base), labels.get(base), trees.get(base)) for base in bases})
         if not self.pin_sets:
             faults.append(Fault("host", "no host is listed", "a policy without hosts pins nothing"))
         try:
@@ -350,32 +353,29 @@ class Policy:
         Raises:
             HostError: *host* has no canonical form.
         """
+        # No address is ever below a star (`HostPattern.parse`), so its tail finds nothing.
         base = canonical_host(host)
-        # No address is ever the base of `_labels` or `_trees` (`HostPattern.parse`), so its tail finds nothing there.
-        found = self._hosts.get(base) or self._trees.get(base)
-        if found is not None:
+        at_host, _, tree = self._rules.get(base, _NO_RULES)
+        if found := at_host or tree:
             return found
         base = parent(base)
-        if found := self._labels.get(base):
-            return found
-        return self._find_tree(base)
+        _, label, tree = self._rules.get(base, _NO_RULES)
+        return label or tree or self._find_tree(parent(base))
 
     def _find_tree(self, base: str) -> PinSet | None:
         """The pin set of the longest ``**.`` pattern at *base* or above."""
         while base:
-            if found := self._trees.get(base):
+            if found := self._rules.get(base, _NO_RULES)[2]:
                 return found
             base = parent(base)
         return None
 
     def _covers(self, pattern: HostPattern) -> bool:
         """Whether a rule with pins would apply to all that *pattern* covers if its own rule were absent."""
-        broader: list[PinSet | None] = []
-        if pattern.scope is Scope.HOST:
-            broader = [self._trees.get(pattern.base), self._labels.get(parent(pattern.base))]
-        elif pattern.scope is Scope.LABEL:
-            broader = [self._trees.get(pattern.base)]
-        nearest = next((rule for rule in broader if rule is not None), self._find_tree(parent(pattern.base)))
+        _, _, tree = self._rules[pattern.base]
+        _, label, _ = self._rules.get(parent(pattern.base), _NO_RULES)
+        covering = {Scope.HOST: tree or label, Scope.LABEL: tree, Scope.TREE: None}[pattern.scope]
+        nearest = covering or self._find_tree(parent(pattern.base))
         return nearest is not None and nearest.mode is not Mode.OFF
 
 

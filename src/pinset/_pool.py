@@ -24,8 +24,8 @@ import anyio
 import h2.events
 import httpcore
 
-from pinset._assignment import Assignment, Connection, Flight, Key, Waiter
-from pinset._connect import Connector
+from pinset._assignment import Assignment, Connection, Flight, Waiter
+from pinset._connect import Connector, Key
 from pinset._http2 import REFUSED_STREAM
 
 _PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
@@ -83,7 +83,7 @@ class PinnedPool:
         key = _key(request.url)
         body = None
         if self._connector.http2 and not isinstance(request.stream, self._rereadable):
-            request.stream = body = _RequestBody(request.stream)
+            request.stream = body = _RequestBody(request.stream)  # type: ignore[arg-type]  # httpx's are async
         return await self._send(key, request, body)
 
     async def aclose(self) -> None:
@@ -134,7 +134,7 @@ class PinnedPool:
                 await self._release(connection)
                 raise
             else:
-                content = _ResponseBody(response.stream, connection, self._release)
+                content = _ResponseBody(response.stream, connection, self._release)  # type: ignore[arg-type]  # likewise
                 return httpcore.Response(
                     response.status, headers=response.headers, content=content, extensions=response.extensions
                 )
@@ -193,7 +193,7 @@ class PinnedPool:
             protocol = await self._connector.connect(
                 httpcore.Origin(*flight.origin.key),
                 flight.owner.extensions,
-                on_step=flight.step,
+                on_step=lambda: self._assignment.stepped(flight),
                 on_change=lambda: self._assignment.changed(flight),
             )
         except BaseException as error:
@@ -287,11 +287,13 @@ class _ResponseBody:
         self._stream = stream
         self._connection: Connection | None = connection
         self._release = release
+        self._is_whole = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for part in self._stream:
                 yield part
+            self._is_whole = True
         except BaseException:
             await self.aclose()
             raise
@@ -302,8 +304,11 @@ class _ResponseBody:
             return
         connection, self._connection = self._connection, None
         try:
-            with anyio.CancelScope(shield=True):
+            if self._is_whole and connection.protocol.frames is None:
                 await self._stream.aclose()  # type: ignore[attr-defined]  # httpcore's response streams have it
+            else:  # this may wait
+                with anyio.CancelScope(shield=True):
+                    await self._stream.aclose()  # type: ignore[attr-defined]  # likewise
         finally:
             await self._release(connection)
 
