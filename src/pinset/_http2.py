@@ -66,6 +66,13 @@ class FrameStream(httpcore.AsyncNetworkStream):
         """
         return self._limit if self.settled else 1
 
+    @property
+    def has_served(self) -> bool:
+        """
+        Whether the server has ended the connection, but not before it accepted streams.
+        """
+        return self.draining and self._last_accepted > 0
+
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
         """See `httpcore.AsyncNetworkStream.read`."""
         while not self._injected:
