@@ -203,14 +203,10 @@ class TLSStream(_Stream):
 
     async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
         """See `_Stream.receive`."""
-        while True:
-            try:
-                return self._layer.read(max_bytes)
-            except ssl.SSLWantReadError:
-                await self._flush()
-                await self._fill()
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return b""
+        while (data := self._layer.read(max_bytes)) is None:
+            await self._flush()
+            await self._fill()
+        return data
 
     async def send(self, item: bytes) -> None:
         """See `_Stream.send`."""
