@@ -26,6 +26,7 @@ LAYERS = [
     ["_asyncio_streams", "_anyio_streams"],
     ["_asyncio_connect"],
     ["_network", "_pool"],
+    ["_socks"],
     ["httpx"],
     ["testing"],
     ["__init__"],
