@@ -152,6 +152,17 @@ def test_digest_is_32_bytes(digest):
         Pin(PinKind.SPKI, digest)
 
 
+def test_kind_may_be_text():
+    """A text becomes the kind that it names, so that the pin prints as what it is; another one is refused."""
+    pin = Pin("certificate", DIGEST)
+    assert pin.kind is PinKind.CERTIFICATE
+    assert str(pin) == HEX
+    for kind in ("SPKI", "", None, 5):
+        with pytest.raises(PinError) as caught:
+            Pin(kind, DIGEST)
+        assert str(caught.value) == f"{kind!r} is no kind of pin: those are 'spki' and 'certificate'"
+
+
 def test_pins_are_values():
     """Pins compare and sort by kind and digest, and cannot be changed."""
     low, high = Pin(PinKind.SPKI, bytes(32)), Pin(PinKind.SPKI, b"\1" * 32)
