@@ -601,7 +601,7 @@ async def test_context_that_becomes_bare_later(pins, server, genuine) -> None:
 
     context = genuine.client_context()
     async with PinnedAsyncClient(pins, verify=context) as client:
-        _tls._bare_contexts[context] = _tls.Enforcement(Pinner(pins), _tls._ssl_error)
+        _tls.bare_contexts[context] = _tls.Enforcement(Pinner(pins), AssertionError)
         with pytest.raises(ContextError, match="policy of its own"):
             await client.get(server.url())
 

@@ -15,6 +15,7 @@ from a file. What is refused raises a `RefusedError`, of which `PinMismatchError
 """
 
 from pinset._certificates import Certificate
+from pinset._contexts import pinned_ssl_context
 from pinset._errors import (
     CertificateError,
     CleartextError,
@@ -35,7 +36,6 @@ from pinset._evaluate import evaluate
 from pinset._pinner import Observer, Pinner, load_policy
 from pinset._pins import Pin, PinKind
 from pinset._policy import Mode, OnExpiry, PinSet, Policy, Subdomains, Unlisted
-from pinset._tls import pinned_ssl_context
 from pinset._verdict import Decision, Outcome, Verdict
 from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport
 

@@ -117,8 +117,8 @@ class Pinner:
         Returns:
             The stamp for the connection. Its verdict may refuse; nothing is raised.
         """
-        stamp = self._check(host, chain)
-        self._tell(stamp.verdict)
+        stamp = self.judge(host, chain)
+        self.tell(stamp.verdict)
         return stamp
 
     def refuse(self, host: str, *, outcome: Outcome, detail: str) -> Verdict:
@@ -126,7 +126,7 @@ class Pinner:
         The verdict on a handshake that left nothing to compare; the observers are told.
         """
         verdict = refuse(self._in_force.policy, host, self._clock(), outcome=outcome, detail=detail)
-        self._tell(verdict)
+        self.tell(verdict)
         return verdict
 
     def renew(self, stamp: Stamp) -> Stamp:
@@ -141,9 +141,12 @@ class Pinner:
             verdict.valid_until is None or self._clock() < verdict.valid_until
         ):
             return stamp
-        return self._check(verdict.host, stamp.chain)
+        return self.judge(verdict.host, stamp.chain)
 
-    def _check(self, host: str, chain: Sequence[bytes]) -> Stamp:
+    def judge(self, host: str, chain: Sequence[bytes]) -> Stamp:
+        """
+        As `check`, without telling anybody.
+        """
         force, chain = self._in_force, tuple(chain)
         now = self._clock()
         try:
@@ -153,7 +156,10 @@ class Pinner:
             verdict = refuse(force.policy, host, now, outcome=Outcome.FAILED, detail=f"{type(error).__name__}: {error}")
         return Stamp(force.generation, verdict, chain)
 
-    def _tell(self, verdict: Verdict) -> None:
+    def tell(self, verdict: Verdict) -> None:
+        """
+        Tell the observers, and the log what is let through against the pins.
+        """
         if verdict.decision is Decision.REPORT:
             # Enforcement is never lost in silence.
             _logger.warning("not enforced: %s", verdict.explain())

@@ -1,90 +1,331 @@
 """
-The connection pool: httpcore's, with the one guard that pinning needs behind proxies.
+The connection pool: a request gets a connection, is sent, and gives the connection back.
 
-httpcore keeps the connection to a proxy as active when the handshake with the origin fails inside the tunnel, so each
-refusal loses a place in the pool for good: whoever stands in the way could stop all traffic with ``max_connections``
-bad certificates. `GuardedConnection` closes what failed before it ever served.
+Rules of this module:
+
+1. Who gets which connection is `Assignment`'s to say; here is what has to be waited for: connecting, sending, closing.
+2. Every road out of a request gives back what it holds: error, timeout, cancellation.
+3. A connection is made by a task of its own. Requests wait for it with their own deadlines, and when the last one has
+   left, it ends.
+4. What the server promises not to have processed is sent again, once, if its body can be. Nothing else is. A connection
+   that ends after it has served requests does not count: the work goes on, and a server that ends every connection after
+   three requests leaves 57 of 60 for the next ones.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Self
+
 import anyio
+import h2.events
 import httpcore
 
+from pinset._assignment import Assignment, Connection, Flight, Waiter
+from pinset._connect import Connector, Key
+from pinset._http2 import REFUSED_STREAM
 
-class GuardedConnection(httpcore.AsyncConnectionInterface):
+_PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
+_CLOSED = "the client was closed while the request waited for a connection"
+
+
+class PinnedPool:
     """
-    A connection that closes itself when its first request fails.
+    A pool with httpx's limits.
 
     Args:
-        connection: The one that does the work.
+        connector: Makes the connections.
+        max_connections: The most connections at once, or None for any number.
+        max_keepalive_connections: The most idle ones, or None for any number.
+        keepalive_expiry: Seconds after which an idle connection is not used again, or None for never.
+        rereadable: The types of request bodies that can be read more than once.
     """
 
-    def __init__(self, connection: httpcore.AsyncConnectionInterface) -> None:
-        self._connection = connection
-        self._has_served = False
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        max_connections: int | None,
+        max_keepalive_connections: int | None,
+        keepalive_expiry: float | None,
+        rereadable: tuple[type, ...] = (),
+    ) -> None:
+        self._connector = connector
+        self._rereadable = rereadable
+        self._tasks: dict[Flight, _Task] = {}
+        self._is_closed = False
+        self._assignment = Assignment(
+            max_connections=max_connections,
+            max_idle=max_keepalive_connections,
+            keepalive_expiry=keepalive_expiry,
+            shares=connector.shares,
+            start=self._start,
+            cancel=self._cancel,
+        )
 
     def __repr__(self) -> str:
-        return repr(self._connection)
+        return f"<{type(self).__name__} [{self._assignment!r}]>"
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """See `httpcore.AsyncConnectionInterface`."""
-        try:
-            response = await self._connection.handle_async_request(request)
-        except httpcore.ConnectionNotAvailable:
-            raise  # the pool takes another; this one is busy with somebody else's request
-        except BaseException:
-            if not self._has_served:
-                with anyio.CancelScope(shield=True):
-                    await self._connection.aclose()
-            raise
-        self._has_served = True
-        return response
+        """
+        Send *request* over a connection of its origin.
+
+        Raises:
+            RefusedError: The pins refuse the chain of a new connection.
+            httpcore.PoolTimeout: No connection came free in time.
+            httpcore.UnsupportedProtocol: The URL has another scheme than http, https, ws and wss.
+            httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: As in httpcore.
+            RuntimeError: The pool was closed.
+        """
+        key = _key(request.url)
+        body = None
+        if self._connector.http2 and not isinstance(request.stream, self._rereadable):
+            request.stream = body = _RequestBody(request.stream)  # type: ignore[arg-type]  # httpx's are async
+        return await self._send(key, request, body)
 
     async def aclose(self) -> None:
-        """See `httpcore.AsyncConnectionInterface`."""
-        await self._connection.aclose()
+        """
+        Close every connection, those in the making and in use included, and refuse whoever waits.
+        """
+        self._is_closed = True
+        tasks = list(self._tasks.values())
+        self._assignment.close(lambda: httpcore.ConnectError(_CLOSED))
+        with anyio.CancelScope(shield=True):
+            await self._bury()
+            for task in tasks:
+                await task.wait()
 
-    def info(self) -> str:
-        """See `httpcore.AsyncConnectionInterface`."""
-        return self._connection.info()
+    async def __aenter__(self) -> Self:
+        self._is_closed = False  # a transport may serve one client after another
+        return self
 
-    def can_handle_request(self, origin: httpcore.Origin) -> bool:
-        """See `httpcore.AsyncConnectionInterface`."""
-        return self._connection.can_handle_request(origin)
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
 
-    def is_available(self) -> bool:
-        """See `httpcore.AsyncConnectionInterface`."""
-        return self._connection.is_available()
+    async def _send(self, key: Key, request: httpcore.Request, body: _RequestBody | None) -> httpcore.Response:
+        was_refused = False
+        while True:
+            connection = await self._acquire(key, request)
+            protocol = connection.protocol
+            if not protocol.stream.accepts():  # the policy was replaced between the handshake, or its turn, and now
+                connection.retired = True
+                await self._release(connection)
+                continue
+            try:
+                response = await protocol.http.handle_async_request(
+                    request if protocol.forward is None else protocol.forward(request)
+                )
+            except httpcore.ConnectionNotAvailable:
+                # It closed between being taken and being used; nothing was sent.
+                connection.retired = True
+                await self._release(connection)
+            except httpcore.RemoteProtocolError as error:
+                await self._release(connection)
+                if not _is_unprocessed(error) or (body is not None and body.was_begun):
+                    raise
+                if protocol.frames is None or not protocol.frames.has_served:
+                    if was_refused:
+                        raise
+                    was_refused = True
+            except BaseException:
+                await self._release(connection)
+                raise
+            else:
+                content = _ResponseBody(response.stream, connection, self._release)  # type: ignore[arg-type]  # likewise
+                return httpcore.Response(
+                    response.status, headers=response.headers, content=content, extensions=response.extensions
+                )
 
-    def has_expired(self) -> bool:
-        """See `httpcore.AsyncConnectionInterface`."""
-        return self._connection.has_expired()
+    async def _acquire(self, key: Key, request: httpcore.Request) -> Connection:
+        if self._is_closed:
+            raise RuntimeError("Cannot send a request, as the transport has been closed.")
+        assignment = self._assignment
+        connection = assignment.take(key)
+        if connection is not None and not assignment.doomed:
+            return connection
+        waiter = assignment.enqueue(key, request.extensions) if connection is None else None
+        try:
+            await self._bury()
+            return await _wait(waiter) if waiter is not None else connection  # type: ignore[return-value]
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                if waiter is not None:
+                    connection = waiter.connection
+                    if (flight := assignment.leave(waiter)) is not None and (task := self._tasks.get(flight)):
+                        await task.wait()
+                if connection is not None:
+                    await self._release(connection)
+            raise
 
-    def is_idle(self) -> bool:
-        """See `httpcore.AsyncConnectionInterface`."""
-        return self._connection.is_idle()
+    async def _release(self, connection: Connection) -> None:
+        self._assignment.give_back(connection)
+        if self._assignment.doomed:
+            with anyio.CancelScope(shield=True):
+                await self._bury()
 
-    def is_closed(self) -> bool:
-        """See `httpcore.AsyncConnectionInterface`."""
-        return self._connection.is_closed()
+    async def _bury(self) -> None:
+        """Close what is to be closed."""
+        doomed = self._assignment.doomed
+        while doomed:
+            connection = doomed.pop()
+            try:
+                await connection.protocol.aclose()
+            finally:
+                self._assignment.closed(connection)
+
+    # Connections in the making.
+
+    def _start(self, flight: Flight) -> None:
+        self._tasks[flight] = _Task(self._fly, flight)
+
+    def _cancel(self, flight: Flight) -> None:
+        if task := self._tasks.get(flight):
+            task.cancel()
+
+    async def _fly(self, flight: Flight) -> None:
+        """Make a connection; the body of a task, so that whatever happens is told to those who wait."""
+        try:
+            if flight.instead_of is not None:
+                await flight.instead_of.protocol.aclose()
+            protocol = await self._connector.connect(
+                httpcore.Origin(*flight.origin.key),
+                flight.owner.extensions,
+                on_step=lambda: self._assignment.stepped(flight),
+                on_change=lambda: self._assignment.changed(flight),
+            )
+        except BaseException as error:
+            self._assignment.failed(flight, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._assignment.landed(flight, protocol)
+        finally:
+            del self._tasks[flight]
+            with anyio.CancelScope(shield=True):
+                await self._bury()
 
 
-class HTTPProxyPool(httpcore.AsyncHTTPProxy):
+async def _wait(waiter: Waiter) -> Connection:
+    """What *waiter* gets, or the error that says why it gets nothing."""
+    while waiter.connection is None:
+        if waiter.error is not None:
+            raise waiter.error
+        changed = anyio.Event()
+        waiter.notify = changed.set
+        until, error = waiter.patience()
+        if until is None:
+            await changed.wait()
+            continue
+        # The deadline may have moved when it is reached: the connection in the making has come a step further.
+        with anyio.move_on_after(until - time.monotonic()) as scope:
+            await changed.wait()
+        if scope.cancelled_caught and waiter.connection is None and waiter.error is None:
+            until, error = waiter.patience()
+            if until is not None and until <= time.monotonic():
+                raise error
+    return waiter.connection
+
+
+class _Task:
     """
-    Connections through an HTTP or HTTPS proxy; arguments as in ``httpcore.AsyncHTTPProxy``.
+    A task that belongs to no request, on asyncio and trio.
     """
 
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        """See `httpcore.AsyncConnectionPool.create_connection`."""
-        return GuardedConnection(super().create_connection(origin))
+    def __init__(self, body: Callable[[Flight], Awaitable[None]], flight: Flight) -> None:
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            import trio  # noqa: PLC0415 - who runs on trio has it
+
+            trio.lowlevel.spawn_system_task(self._run, body, flight, context=contextvars.copy_context())
+        else:
+            self._task = loop.create_task(self._run(body, flight))  # a loop keeps no strong reference
+
+    def cancel(self) -> None:
+        """End the task at its next await, or at its first."""
+        self._scope.cancel()
+
+    async def wait(self) -> None:
+        """Wait for the end."""
+        await self._ended.wait()
+
+    async def _run(self, body: Callable[[Flight], Awaitable[None]], flight: Flight) -> None:
+        try:
+            with self._scope:
+                await body(flight)
+        finally:
+            self._ended.set()
 
 
-class SOCKSProxyPool(httpcore.AsyncSOCKSProxy):
+class _RequestBody:
     """
-    Connections through a SOCKS5 proxy; arguments as in ``httpcore.AsyncSOCKSProxy``.
+    A request body that tells whether anybody has begun to read it.
     """
 
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        """See `httpcore.AsyncConnectionPool.create_connection`."""
-        return GuardedConnection(super().create_connection(origin))
+    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+        self._stream = stream
+        self.was_begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self.was_begun = True
+        return aiter(self._stream)
+
+
+class _ResponseBody:
+    """
+    A response body that gives its connection back when it is closed.
+    """
+
+    def __init__(
+        self, stream: AsyncIterable[bytes], connection: Connection, release: Callable[[Connection], Awaitable[None]]
+    ) -> None:
+        self._stream = stream
+        self._connection: Connection | None = connection
+        self._release = release
+        self._is_whole = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._stream:
+                yield part
+            self._is_whole = True
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the response; its connection serves the next request, or is closed."""
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        try:
+            if self._is_whole and connection.protocol.frames is None:
+                await self._stream.aclose()  # type: ignore[attr-defined]  # httpcore's response streams have it
+            else:  # this may wait
+                with anyio.CancelScope(shield=True):
+                    await self._stream.aclose()  # type: ignore[attr-defined]  # likewise
+        finally:
+            await self._release(connection)
+
+
+def _key(url: httpcore.URL) -> Key:
+    port = _PORTS.get(url.scheme)
+    if port is None:
+        scheme = url.scheme.decode("ascii", "replace")
+        raise httpcore.UnsupportedProtocol(
+            f"Request URL has an unsupported protocol '{scheme}://'."
+            if scheme
+            else "Request URL is missing an 'http://' or 'https://' protocol."
+        )
+    return url.scheme, url.host, port if url.port is None else url.port
+
+
+def _is_unprocessed(error: httpcore.RemoteProtocolError) -> bool:
+    """The server promises that it has done nothing about the request (RFC 9113 section 8.7)."""
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, h2.events.StreamReset) and cause.error_code == REFUSED_STREAM

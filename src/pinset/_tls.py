@@ -11,34 +11,39 @@ Rules of this module:
    TLS object, so that a caller's context stays plain elsewhere.
 4. Until an object is stamped, every door that would carry data is shut: OpenSSL shakes hands by itself on the first
    ``read`` or ``write``.
-5. What differs between versions of Python is in `verified_chain`, at the end.
+5. A resumed handshake is judged by the chain that earned its session, under the policy in force now. Without that chain
+   it is refused. See `pinset._sessions`.
+6. What differs between versions of Python is in `verified_chain`, at the end.
 """
 
 from __future__ import annotations
 
-import socket
+import contextlib
 import ssl
 import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NoReturn
 
+from pinset._certificates import read_certificate
 from pinset._errors import (
+    CertificateError,
     ContextError,
     PinMismatchError,
     RefusedError,
     UnlistedHostError,
     UnverifiedChainError,
 )
-from pinset._pinner import Pinner, Pins, Stamp, as_pinner
-from pinset._policy import Policy
+from pinset._pinner import Pinner, Stamp
+from pinset._sessions import SESSIONS_LEAK, Session, SessionKey, SessionStore
 from pinset._verdict import Decision, Outcome, Verdict
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-_TWO_POLICIES = (
+TWO_POLICIES = (
     "the context came from pinned_ssl_context() and carries a policy of its own; give the same Pinner to both, or a plain"
     " context to one"
 )
@@ -46,7 +51,6 @@ _TWO_POLICIES = (
 # nothing until its Finished, and a client certificate would be out before.
 _PROVEN_KEY_EXCHANGES = ("TLS_", "ECDHE-", "DHE-")  # OpenSSL's names; TLS_ are those of TLS 1.3
 _NO_RENEGOTIATION = int(ssl.OP_NO_RENEGOTIATION)  # as a flag it costs as much as the rest of the questions
-_UNPROVEN_KEY_EXCHANGES = frozenset({"kx-rsa", "kx-rsa-psk"})
 
 _ERRORS: dict[Outcome, type[RefusedError]] = {
     Outcome.MATCHED: PinMismatchError,  # an expired pin set that blocks
@@ -70,61 +74,14 @@ class Enforcement:
     Attributes:
         pinner: The policy in force.
         error: Turns a refusing verdict into the error of the boundary.
+        sessions: Where sessions are kept for resumption, or None to shake hands in full each time.
+        port: The port of the host; sessions of one port are not offered to another.
     """
 
     pinner: Pinner
     error: Callable[[Verdict], Exception]
-
-
-class _SSLBoundary(ssl.SSLCertVerificationError):
-    """
-    A refusal as ``ssl`` users expect it: they catch `ssl.SSLError`, and asyncio closes on it without an error log.
-    """
-
-    def __init__(self, message: str, *, host: str = "", verdict: Verdict | None = None) -> None:
-        # An OSError made from Python has its message in strerror; trio looks for text there, and callers in the rest.
-        super().__init__(ssl.SSL_ERROR_SSL, message)
-        self.host = host
-        self.verdict = verdict
-        self.library = "pinset"
-        self.reason = "PIN_CHECK_FAILED"
-        self.verify_code = 0
-        self.verify_message = message
-
-    def __str__(self) -> str:
-        return self.verify_message
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.verify_message,), {"host": self.host, "verdict": self.verdict})
-
-
-class PinMismatchSSLError(_SSLBoundary, PinMismatchError):
-    """
-    `pinset.PinMismatchError` from a bare context; also an ``ssl.SSLCertVerificationError``.
-    """
-
-
-class UnlistedHostSSLError(_SSLBoundary, UnlistedHostError):
-    """
-    `pinset.UnlistedHostError` from a bare context; also an ``ssl.SSLCertVerificationError``.
-    """
-
-
-class UnverifiedChainSSLError(_SSLBoundary, UnverifiedChainError):
-    """
-    `pinset.UnverifiedChainError` from a bare context; also an ``ssl.SSLCertVerificationError``.
-    """
-
-
-_SSL_ERRORS: dict[type[RefusedError], type[_SSLBoundary]] = {
-    PinMismatchError: PinMismatchSSLError,
-    UnlistedHostError: UnlistedHostSSLError,
-    UnverifiedChainError: UnverifiedChainSSLError,
-}
-
-
-def _ssl_error(verdict: Verdict) -> Exception:
-    return _SSL_ERRORS[error_class(verdict)](verdict.explain(), host=verdict.host, verdict=verdict)
+    sessions: SessionStore | None = None
+    port: int = 0
 
 
 class _Gate:
@@ -136,6 +93,7 @@ class _Gate:
     _early: tuple[list[bytes], Stamp] | None = None
     _stamp: Stamp | None = None
     _refusal: Exception | None = None
+    _offered: tuple[Session, Stamp] | None = None
 
     @property
     def pinset_stamp(self) -> Stamp | None:
@@ -152,7 +110,7 @@ class _Gate:
             ContextError: The object already belongs to another pinner.
         """
         if self._enforcement is not None and self._enforcement.pinner is not enforcement.pinner:
-            raise ContextError(_TWO_POLICIES)
+            raise ContextError(TWO_POLICIES)
         self._enforcement = enforcement
 
     @property
@@ -176,6 +134,9 @@ class _Gate:
         """
         if self._enforcement is None:
             return
+        if self._tls.session_reused:
+            self._stamp = self._judged_by_session(self._enforcement)
+            return
         chain = verified_chain(self._tls)
         if self._early is not None and self._early[0] == chain:
             stamp = self._accepted(self._enforcement, self._enforcement.pinner.renew(self._early[1]))
@@ -190,13 +151,24 @@ class _Gate:
         assert host is not None  # or `_weakness` would have said so
         return self._accepted(enforcement, enforcement.pinner.check(host, chain))
 
+    def _judged_by_session(self, enforcement: Enforcement) -> Stamp:
+        # The leaf only tells mix-ups of our own store: the server has proven the session's secret and no key.
+        if self._offered is None or self._tls.getpeercert(binary_form=True) != self._offered[0].chain[0]:
+            self._refuse(enforcement, "the session was resumed, and the chain that earned it is not known")
+        if weakness := _weakness(self._tls):
+            self._refuse(enforcement, weakness)
+        assert self._offered is not None  # or it would have been refused
+        stamp = enforcement.pinner.renew(self._offered[1])
+        enforcement.pinner.tell(stamp.verdict)
+        return self._accepted(enforcement, stamp)
+
     def _accepted(self, enforcement: Enforcement, stamp: Stamp) -> Stamp:
         if stamp.verdict.decision is Decision.REFUSE:
             self._refusal = enforcement.error(stamp.verdict)
             raise self._refusal
         return stamp
 
-    def _refuse(self, enforcement: Enforcement, detail: str) -> None:
+    def _refuse(self, enforcement: Enforcement, detail: str) -> NoReturn:
         host = self._tls.server_hostname or "localhost"
         verdict = enforcement.pinner.refuse(host, outcome=Outcome.UNVERIFIED, detail=detail)
         self._refusal = enforcement.error(verdict)
@@ -215,10 +187,13 @@ class PinnedSSLObject(_Gate, ssl.SSLObject):
     An ``ssl.SSLObject`` whose ``do_handshake`` has pinset's last word. Made by ``SSLContext.wrap_bio``.
     """
 
+    _has_begun = False
+    _expected: _Earned | None = None
+
     @classmethod
     def _create(cls, *args: object, **kwargs: object) -> PinnedSSLObject:
         tls: PinnedSSLObject = super()._create(*args, **kwargs)  # type: ignore[misc]  # private, and the only way in
-        tls._enforcement = _bare_contexts.get(tls.context)
+        tls._enforcement = bare_contexts.get(tls.context)
         return tls
 
     def do_handshake(self) -> None:
@@ -231,12 +206,17 @@ class PinnedSSLObject(_Gate, ssl.SSLObject):
         """
         if self._refusal is not None:
             raise self._refusal
+        if not self._has_begun:
+            self._has_begun = True
+            self._offer_session()
         try:
             super().do_handshake()
         except ssl.SSLWantReadError:
             self._judge_early()
             raise
-        self._judge()
+        if self._stamp is None:
+            self._judge()
+            self._note_session()
 
     def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> bytes:  # noqa: A002 - as in ssl
         """
@@ -244,7 +224,10 @@ class PinnedSSLObject(_Gate, ssl.SSLObject):
         """
         if self._stamp is None and self._enforcement is not None:
             self._shut()
-        return super().read(len, buffer)
+        data = super().read(len, buffer)
+        if self._expected is not None:
+            self._collect_session(self._expected)
+        return data
 
     def write(self, data: ReadableBuffer) -> int:
         """
@@ -253,6 +236,77 @@ class PinnedSSLObject(_Gate, ssl.SSLObject):
         if self._stamp is None and self._enforcement is not None:
             self._shut()
         return super().write(data)
+
+    # Sessions. On a socket there are none: it is the bare context's, which knows no ports.
+
+    def _store(self) -> tuple[SessionStore, SessionKey] | None:
+        enforcement, host = self._enforcement, self.server_hostname
+        if enforcement is None or enforcement.sessions is None or host is None:
+            return None
+        return enforcement.sessions, (self.context, host, enforcement.port)
+
+    def _offer_session(self) -> None:
+        """Offer a session whose chain the policy in force accepts."""
+        if (place := self._store()) is None:
+            return
+        store, key = place
+        if (session := store.find(key)) is None:
+            return
+        assert self._enforcement is not None  # `_store` has looked
+        stamp = self._enforcement.pinner.judge(key[1], session.chain)
+        if stamp.verdict.decision is Decision.REFUSE or stamp.verdict.at >= session.not_after:
+            store.drop(key, session)
+            return
+        if session.once:
+            store.drop(key, session)
+        self.session = session.tls
+        self._offered = session, stamp
+
+    def _note_session(self) -> None:
+        """After the handshake: what became of the offer, and whether there is a session to keep."""
+        if (place := self._store()) is None or self._stamp is None:
+            return
+        store, key = place
+        if self.session_reused:
+            assert self._offered is not None  # or the handshake would have been refused
+            store.resumed(key)
+            session = self._offered[0]
+            if session.once:
+                self._expected = _Earned(session.chain, session.earned, session.not_after, instead_of=session)
+            return
+        if self._offered is not None:
+            store.refused(key, self._offered[0])
+        if self._stamp.verdict.decision is Decision.ALLOW and store.wants(key):
+            with contextlib.suppress(CertificateError):
+                not_after = min(read_certificate(der).not_after for der in self._stamp.chain)
+                self._expected = _Earned(self._stamp.chain, store.now(), not_after)
+        # TLS 1.2 has its session now; in TLS 1.3 tickets come with the first data (RFC 8446 section 4.6.1).
+        if self._expected is not None and self.version() != "TLSv1.3":
+            self._collect_session(self._expected)
+
+    def _collect_session(self, earned: _Earned) -> None:
+        self._expected = None
+        if (place := self._store()) is None:
+            return
+        store, key = place
+        session = self.session
+        once = self.version() == "TLSv1.3" and not SESSIONS_LEAK
+        if session is not None and (session.has_ticket or self.version() != "TLSv1.3"):
+            store.keep(key, Session(session, earned.chain, earned.at, earned.not_after, once))
+        elif earned.instead_of is not None:
+            store.keep(key, earned.instead_of)
+
+
+@dataclass(frozen=True, slots=True)
+class _Earned:
+    """
+    What a session that is still to come will be kept with.
+    """
+
+    chain: tuple[bytes, ...]
+    at: float
+    not_after: datetime
+    instead_of: Session | None = None
 
 
 class PinnedSSLSocket(_Gate, ssl.SSLSocket):
@@ -326,7 +380,7 @@ class PinnedSSLSocket(_Gate, ssl.SSLSocket):
 
     def _bind(self) -> None:
         if self._enforcement is None:
-            self._enforcement = _bare_contexts.get(self.context)
+            self._enforcement = bare_contexts.get(self.context)
 
     def _check_open(self) -> None:
         tls = self._sslobj  # type: ignore[attr-defined]  # None before connect and after unwrap, shutdown and close
@@ -343,7 +397,7 @@ class PinnedSSLSocket(_Gate, ssl.SSLSocket):
             self._shut()
 
 
-def _weakness(tls: ssl.SSLObject | ssl.SSLSocket) -> str:  # noqa: PLR0911 - one line for each
+def _weakness(tls: ssl.SSLObject | ssl.SSLSocket) -> str:
     """Why the chain of this handshake proves nothing; empty when it does."""
     context = tls.context
     if context.verify_mode is not ssl.CERT_REQUIRED:
@@ -355,108 +409,14 @@ def _weakness(tls: ssl.SSLObject | ssl.SSLSocket) -> str:  # noqa: PLR0911 - one
         return "OP_NO_RENEGOTIATION of the context was cleared"
     if tls.server_hostname is None:
         return "no server name was given"
-    if tls.session_reused:
-        return "the session was resumed, and the chain that earned it is not known"
     cipher = (tls.cipher() or ("",))[0]
     if not cipher.startswith(_PROVEN_KEY_EXCHANGES):
         return f"the key exchange of {cipher} does not prove the server's key in time"
     return ""
 
 
-# The pinner of a context made by `pinned_ssl_context`; contexts of callers are not in it.
-_bare_contexts: weakref.WeakKeyDictionary[ssl.SSLContext, Enforcement] = weakref.WeakKeyDictionary()
-
-
-def pinned_ssl_context(
-    pins: Pinner | Policy | Pins,
-    *,
-    cafile: str | None = None,
-    capath: str | None = None,
-    cadata: str | bytes | None = None,
-) -> ssl.SSLContext:
-    """
-    A plain ``ssl.SSLContext`` that enforces pins in any library: aiohttp, asyncio, urllib3, websockets, asyncpg …
-
-    CA path, expiry and host name are verified as by ``ssl.create_default_context``, and pins in addition. A refusal is
-    an ``ssl.SSLCertVerificationError``; libraries that retry on ``ssl.SSLError`` will retry it.
-
-    Args:
-        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
-        cafile: Trusted CA certificates, PEM; with *capath* and *cadata* as in ``ssl.create_default_context``. Without
-            any of them, the system's.
-        capath: A directory of them.
-        cadata: PEM text or DER bytes.
-
-    Returns:
-        The context. Load a client certificate with ``load_cert_chain``.
-
-    Raises:
-        PolicyError: *pins* makes no policy.
-        ContextError: ``ssl`` was altered so that its contexts cannot be pinned (``truststore.inject_into_ssl``).
-        OSError: A CA file cannot be read.
-    """
-    pinner = as_pinner(pins)
-    context = ssl.create_default_context(cafile=cafile, capath=capath, cadata=cadata)
-    prepare_context(context, pinner)
-    _bare_contexts[context] = Enforcement(pinner, _ssl_error)
-    return context
-
-
-def prepare_context(context: ssl.SSLContext, pinner: Pinner) -> None:
-    """
-    Make *context* yield our TLS classes, after making sure that pins can be enforced on it.
-
-    Its objects stay plain until they are given an `Enforcement`.
-
-    Args:
-        context: A client context with certificate and host name verification.
-        pinner: Whose policy its objects are going to be given.
-
-    Raises:
-        ContextError: It does not verify, has another class of TLS objects, ignores the one it is given, or carries
-            the policy of another pinner.
-    """
-    if not isinstance(context, ssl.SSLContext):
-        raise ContextError(f"expected an ssl.SSLContext, got {type(context).__name__}")
-    if (bare := _bare_contexts.get(context)) is not None and bare.pinner is not pinner:
-        raise ContextError(_TWO_POLICIES)
-    if context.verify_mode is not ssl.CERT_REQUIRED:
-        raise ContextError(
-            "the context does not verify certificates; pins add to that: set verify_mode = ssl.CERT_REQUIRED"
-        )
-    if not context.check_hostname:
-        raise ContextError("the context does not verify host names; pins add to that: set check_hostname = True")
-    static_rsa = [c["name"] for c in context.get_ciphers() if c.get("kea") in _UNPROVEN_KEY_EXCHANGES]
-    if static_rsa:
-        raise ContextError(
-            f"the context allows static RSA key exchange ({static_rsa[0]}), which proves the server's key too late;"
-            " add ':!kRSA' to set_ciphers"
-        )
-    for attribute, ours in (("sslobject_class", PinnedSSLObject), ("sslsocket_class", PinnedSSLSocket)):
-        theirs = getattr(context, attribute)
-        if theirs not in (ours, getattr(ssl.SSLContext, attribute)):
-            raise ContextError(f"the context already has a {attribute} of its own, {theirs.__name__}; give a plain one")
-    context.sslobject_class = PinnedSSLObject
-    context.sslsocket_class = PinnedSSLSocket
-    _prove(context)
-    # In TLS 1.2 a pinned peer could renegotiate with another certificate, and do_handshake would not be called again.
-    context.options |= ssl.OP_NO_RENEGOTIATION
-
-
-def _prove(context: ssl.SSLContext) -> None:
-    """
-    A truststore context, and other look-alikes, take the attribute and ignore it. Only the result counts.
-    """
-    made = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="pinset.invalid")
-    with socket.socket() as unconnected:
-        wrapped = context.wrap_socket(unconnected, server_hostname="pinset.invalid")
-        wrapped.close()
-    if not isinstance(made, PinnedSSLObject) or not isinstance(wrapped, PinnedSSLSocket):
-        kind = f"{type(context).__module__}.{type(context).__name__}"
-        raise ContextError(
-            f"{kind} ignores the class of TLS objects that it is given, so pins would never be checked;"
-            " give a plain ssl.SSLContext (for the system's trust store: ssl.create_default_context())"
-        )
+# How to judge the objects of a context that carries a policy of its own; contexts of callers are not in it.
+bare_contexts: weakref.WeakKeyDictionary[ssl.SSLContext, Enforcement] = weakref.WeakKeyDictionary()
 
 
 if sys.version_info >= (3, 13):

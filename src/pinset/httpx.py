@@ -12,25 +12,29 @@ Rules of this module:
 
 from __future__ import annotations
 
+import functools
 import ssl
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from pinset import _errors
+from pinset._contexts import prepare_context, set_alpn, shared_context
 from pinset._errors import ContextError, RefusedError
 from pinset._hosts import canonical_host
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy, Unlisted
-from pinset._tls import Enforcement, error_class, prepare_context
+from pinset._sessions import SessionStore
+from pinset._tls import Enforcement, error_class
 from pinset._verdict import Verdict
 
 if TYPE_CHECKING:
-    import httpcore
     from httpcore._backends.base import SOCKET_OPTION
     from httpx._types import AuthTypes, CertTypes, CookieTypes, HeaderTypes, ProxyTypes, QueryParamTypes, TimeoutTypes
+
+    from pinset._connect import HTTPProxy, SOCKSProxy
+    from pinset._network import OriginContext
 
 __all__ = [
     "CleartextError",
@@ -96,6 +100,8 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         proxy: The proxy to go through. Its own TLS is verified by ``Proxy(ssl_context=…)`` and not pinned.
         http1, http2, limits, uds, local_address, retries, socket_options: As in ``httpx.AsyncHTTPTransport``.
             A pin failure is never retried.
+        session_resumption: Whether TLS sessions are resumed, which saves half of a handshake. The chain that earned a
+            session is judged by the policy in force each time; a session is used for an hour at most.
 
     Raises:
         PolicyError: *pins* makes no policy.
@@ -117,36 +123,41 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         local_address: str | None = None,
         retries: int = 0,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
+        session_resumption: bool = True,
     ) -> None:
         # As in httpx: loading httpcore costs more than all the rest, and not every program makes a transport.
-        import httpcore  # noqa: PLC0415
-
+        from pinset._connect import Connector  # noqa: PLC0415
         from pinset._network import OriginContext, PinnedBackend  # noqa: PLC0415
+        from pinset._pool import PinnedPool  # noqa: PLC0415
 
         self._pinner = as_pinner(pins)
-        context = _origin_context(self._pinner, verify, cert, trust_env=trust_env)
-        _set_alpn(context, ("http/1.1", "h2") if http2 else ("http/1.1",))
-        common: dict[str, Any] = {
-            "ssl_context": OriginContext(context, Enforcement(self._pinner, _httpx_error)),
-            "max_connections": limits.max_connections,
-            "max_keepalive_connections": limits.max_keepalive_connections,
-            "keepalive_expiry": limits.keepalive_expiry,
-            "http1": http1,
-            "http2": http2,
-            "network_backend": PinnedBackend(),
-        }
-        if proxy is None:
-            direct: dict[str, Any] = {
-                "uds": uds,
-                "local_address": local_address,
-                "retries": retries,
-                "socket_options": socket_options,
-            }
-            self._pool = httpcore.AsyncConnectionPool(**common, **direct)
-        else:
-            self._pool = _proxy_pool(
-                httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy, common, socket_options
-            )
+        if not (http1 or http2):
+            raise ContextError("http1=False and http2=False leave no protocol to speak; allow one")
+        context = _origin_context(
+            self._pinner, verify, cert, protocols=_protocols(http1=http1, http2=http2), trust_env=trust_env
+        )
+        sessions = SessionStore() if session_resumption else None
+
+        def context_for(host: str, port: int) -> OriginContext:  # noqa: ARG001 - the TLS object knows the host
+            return OriginContext(context, Enforcement(self._pinner, _httpx_error, sessions, port))
+
+        self._pool = PinnedPool(  # type: ignore[assignment]  # of httpcore's pool, httpx uses no more than this has
+            Connector(
+                backend=PinnedBackend(),
+                context_for=context_for,
+                proxy=None if proxy is None else _proxy(proxy, trust_env=trust_env),
+                http1=http1,
+                http2=http2,
+                uds=uds,
+                local_address=local_address,
+                retries=retries,
+                socket_options=socket_options or (),
+            ),
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            rereadable=(httpx.ByteStream,),
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """
@@ -161,7 +172,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
             httpx.TransportError: As ``httpx.AsyncHTTPTransport``.
         """
         self._check_request(request)
-        response = await super().handle_async_request(_as_https(request))
+        response = await super().handle_async_request(request)
         stream = response.extensions.get("network_stream")
         if stream is not None and request.url.scheme in _TLS_SCHEMES:
             verdict = stream.get_extra_info("pinset")
@@ -193,6 +204,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         _check_server_name(request.extensions.get("sni_hostname"), host)
 
 
+_SOCKS_PORT = 1080
 _TLS_SCHEMES = frozenset({"https", "wss"})
 
 
@@ -214,21 +226,13 @@ def _check_server_name(name: object, host: str) -> None:
         )
 
 
-def _as_https(request: httpx.Request) -> httpx.Request:
-    # httpcore's SOCKS connections start TLS for https only, and send wss in the clear.
-    if request.url.scheme != "wss":
-        return request
-    return httpx.Request(
-        request.method,
-        request.url.copy_with(scheme="https"),
-        headers=request.headers,
-        stream=request.stream,
-        extensions=request.extensions,
-    )
-
-
 def _origin_context(
-    pinner: Pinner, verify: ssl.SSLContext | None, cert: CertTypes | None, *, trust_env: bool
+    pinner: Pinner,
+    verify: ssl.SSLContext | None,
+    cert: CertTypes | None,
+    *,
+    protocols: Sequence[str],
+    trust_env: bool,
 ) -> ssl.SSLContext:
     if isinstance(verify, (bool, str)):
         raise ContextError(
@@ -237,53 +241,48 @@ def _origin_context(
         )
     if verify is not None and cert is not None:
         raise ContextError("load the client certificate into the context: context.load_cert_chain(…)")
-    context = httpx.create_ssl_context(trust_env=trust_env) if verify is None else verify
-    if cert is not None:
+    if verify is not None:
+        context = verify
+    elif cert is not None:
+        context = _default_context(trust_env=trust_env)  # of its own: the client certificate is in it
         context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
+    else:
+        context = shared_context(_DEFAULT_CONTEXTS[trust_env], protocols, trust_env=trust_env)
     prepare_context(context, pinner)
+    set_alpn(context, protocols)
     return context
 
 
-# The ALPN list of a context that several clients share. It belongs to the context, not to a connection, and OpenSSL
-# does not lock it: changing it while another thread shakes hands has sent freed memory in a ClientHello.
-_alpn: weakref.WeakKeyDictionary[ssl.SSLContext, Sequence[str]] = weakref.WeakKeyDictionary()
+def _default_context(*, trust_env: bool) -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
-def _set_alpn(context: ssl.SSLContext, protocols: Sequence[str]) -> None:
-    if context not in _alpn:
-        context.set_alpn_protocols(list(protocols))
-        _alpn[context] = protocols
-    elif _alpn[context] != protocols:
-        raise ContextError(
-            "the context already serves a client with another choice of http2=, and a context has one list of"
-            " protocols; make a context for each"
-        )
+_DEFAULT_CONTEXTS = {flag: functools.partial(_default_context, trust_env=flag) for flag in (False, True)}
 
 
-def _proxy_pool(
-    proxy: httpx.Proxy, common: dict[str, Any], socket_options: Iterable[SOCKET_OPTION] | None
-) -> httpcore.AsyncConnectionPool:
+def _protocols(*, http1: bool, http2: bool) -> Sequence[str]:
+    return tuple(name for name, spoken in (("http/1.1", http1), ("h2", http2)) if spoken)
+
+
+def _proxy(proxy: ProxyTypes, *, trust_env: bool) -> HTTPProxy | SOCKSProxy:
     import httpcore  # noqa: PLC0415 - see PinnedAsyncTransport
 
-    from pinset._pool import HTTPProxyPool, SOCKSProxyPool  # noqa: PLC0415 - likewise
+    from pinset._connect import HTTPProxy, SOCKSProxy  # noqa: PLC0415 - likewise
 
-    url = httpcore.URL(
-        scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
-    )
-    if proxy.url.scheme in ("socks5", "socks5h"):
-        try:
-            import socksio  # noqa: F401, PLC0415 - httpcore would fail at the first request only
-        except ImportError as error:
-            raise ContextError("SOCKS proxies need an extra: pip install 'pinset[socks]'") from error
-        return SOCKSProxyPool(proxy_url=url, proxy_auth=proxy.raw_auth, **common)
-    return HTTPProxyPool(
-        proxy_url=url,
-        proxy_auth=proxy.raw_auth,
-        proxy_headers=proxy.headers.raw,
-        proxy_ssl_context=proxy.ssl_context,
-        socket_options=socket_options,
-        **common,
-    )
+    if isinstance(proxy, (str, httpx.URL)):
+        proxy = httpx.Proxy(proxy)
+    url, auth = proxy.url, proxy.raw_auth
+    if url.scheme in ("socks5", "socks5h"):
+        return SOCKSProxy(url.host, url.port or _SOCKS_PORT, auth)
+    context = proxy.ssl_context
+    if url.scheme == "https" and context is None:
+        context = shared_context(_DEFAULT_CONTEXTS[trust_env], ("http/1.1",), trust_env=trust_env)
+    if url.scheme != "https" and context is not None:
+        raise ContextError(
+            "the proxy is spoken to without TLS, so its ssl_context has no use; use an https:// proxy URL"
+        )
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return HTTPProxy(httpcore.Origin(url.raw_scheme, url.raw_host, port), auth, tuple(proxy.headers.raw), context)
 
 
 class PinnedAsyncClient(httpx.AsyncClient):
@@ -297,6 +296,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
     Args:
         pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust; see `PinnedAsyncTransport`.
+        session_resumption: Whether TLS sessions are resumed; see `PinnedAsyncTransport`.
 
     Raises:
         PolicyError: *pins* makes no policy.
@@ -326,6 +326,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
         transport: None = None,
         trust_env: bool = True,
         default_encoding: str | Callable[[bytes], str] = "utf-8",
+        session_resumption: bool = True,
     ) -> None:
         if transport is not None:
             raise ContextError(
@@ -338,12 +339,15 @@ class PinnedAsyncClient(httpx.AsyncClient):
                     " mount a PinnedAsyncTransport, or use a separate httpx.AsyncClient for those hosts"
                 )
         self._pinner = as_pinner(pins)
+        self._session_resumption = session_resumption
         super().__init__(
             auth=auth,
             params=params,
             headers=headers,
             cookies=cookies,
-            verify=_origin_context(self._pinner, verify, cert, trust_env=trust_env),
+            verify=_origin_context(
+                self._pinner, verify, cert, protocols=_protocols(http1=http1, http2=http2), trust_env=trust_env
+            ),
             http1=http1,
             http2=http2,
             proxy=proxy,
@@ -380,7 +384,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
 
     def _pinned_transport(self, **kwargs: Any) -> PinnedAsyncTransport:
         kwargs.pop("transport", None)
-        return PinnedAsyncTransport(self._pinner, **kwargs)
+        return PinnedAsyncTransport(self._pinner, session_resumption=self._session_resumption, **kwargs)
 
     def _check_roads(self) -> None:
         for transport in (self._transport, *self._mounts.values()):

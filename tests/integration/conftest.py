@@ -338,9 +338,80 @@ def lab(tmp_path_factory):
         yield made
 
 
+class Nginx:
+    """
+    An nginx of a test's own.
+
+    Attributes:
+        ports: Where it listens.
+        log: A line for each request: path, protocol, "r" for a resumed handshake or ".", and host.
+    """
+
+    FORMAT = "$request_uri|$server_protocol|$ssl_session_reused|$host"
+
+    def __init__(self, directory, servers):
+        self._program = find_program("nginx")
+        self._directory = directory
+        self._servers = servers
+        self._stack = contextlib.ExitStack()
+        self.log = Log(directory / "access.log")
+
+    def __enter__(self):
+        needed = len(set(re.findall(r"PORT\d", "".join(self._servers))))
+        self.ports, _ = self._stack.enter_context(running(self._directory, needed, self._configure))
+        return self
+
+    def __exit__(self, *error):
+        self._stack.__exit__(*error)
+
+    def url(self, path="/", number=0, host=HOST):
+        """The URL of *path* on one of its ports."""
+        return f"https://{host}:{self.ports[number]}{path}"
+
+    def seen(self, path):
+        """The protocol and the mark of resumption of every request for *path*."""
+        lines = (line.split("|") for line in self.log.text().splitlines())
+        return [(protocol, reused) for asked, protocol, reused, _ in lines if asked == path]
+
+    def wait_for(self, path, count=1):
+        """`seen`, once it is that long."""
+        wait_until(lambda: len(self.seen(path)) >= count, f"{count} requests for {path}")
+        return self.seen(path)
+
+    def _configure(self, ports):
+        servers = "".join(self._servers)
+        for number, port in enumerate(ports):
+            servers = servers.replace(f"PORT{number}", f"127.0.0.1:{port}")
+        temporary = "".join(
+            f"{kind}_temp_path {self._directory}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        config = self._directory / "nginx.conf"
+        config.write_text(f"""
+daemon off;
+master_process off;
+pid {self._directory}/nginx.pid;
+error_log {self._directory}/error.log info;
+events {{ worker_connections 2048; }}
+http {{
+{temporary}
+log_format own '{self.FORMAT}';
+access_log {self._directory}/access.log own;
+{servers}
+}}
+""")
+        return [self._program, "-p", str(self._directory), "-e", "stderr", "-c", str(config)]
+
+
+@pytest.fixture
+def nginx(tmp_path):
+    """Make an `Nginx` from ``server`` blocks, which listen on PORT0, PORT1 and so on, for a ``with`` block."""
+    return lambda *servers: Nginx(tmp_path, servers)
+
+
 class Relay:
     """
-    A TCP relay in threads that keeps what clients send, byte for byte.
+    A TCP relay in threads that keeps what clients send, byte for byte, and can hold back what the server says.
     """
 
     def __init__(self, target):
@@ -348,6 +419,7 @@ class Relay:
         self._threads = []
         self._captured = []
         self._closing = threading.Event()
+        self._held = False
 
     def __enter__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -366,6 +438,19 @@ class Relay:
     def port(self):
         """Where it listens."""
         return self._listener.getsockname()[1]
+
+    @property
+    def clients_spoke(self):
+        """How many clients have sent anything."""
+        return sum(bool(captured) for captured in self._captured)
+
+    def hold(self):
+        """Hold back what the server says."""
+        self._held = True
+
+    def let_go(self):
+        """Pass on what was held back, and all that follows."""
+        self._held = False
 
     def captured(self):
         """What each client sent, once all have hung up."""
@@ -395,7 +480,8 @@ class Relay:
         ):
             open_ends = [client, server]
             while client in open_ends and not self._closing.is_set():
-                for source in select.select(open_ends, [], [], 0.1)[0]:
+                heard = [client] if self._held else open_ends
+                for source in select.select(heard, [], [], 0.01 if self._held else 0.1)[0]:
                     data = source.recv(65536)
                     if source is client:
                         captured += data

@@ -1,0 +1,139 @@
+"""
+Connecting on asyncio and uvloop: names, addresses, sockets.
+
+Rules of this module:
+
+1. Whoever opens a socket closes it, on every way out: each is noted where it is made, and all are closed unless a stream
+   is handed on, also when the task is cancelled.
+2. What is already an address is not looked up: asking the resolver costs a hop to a thread.
+3. Addresses are tried as RFC 8305 has it (Happy Eyeballs), by aiohappyeyeballs: uvloop does not have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from pinset._asyncio_streams import Connection, RawStream
+from pinset._streams import raise_as_connect_error
+
+if TYPE_CHECKING:
+    from httpcore._backends.base import SOCKET_OPTION
+
+_NEXT_ADDRESS_AFTER = 0.25  # seconds, as RFC 8305 section 8 recommends
+
+
+async def connect_tcp(
+    host: str,
+    port: int,
+    timeout: float | None,
+    local_address: str | None,
+    socket_options: Iterable[SOCKET_OPTION] | None,
+) -> RawStream:
+    """
+    See `httpcore.AsyncNetworkBackend.connect_tcp`.
+    """
+    async with _connecting(timeout) as opened:
+        loop = asyncio.get_running_loop()
+        addresses = await _addresses(loop, host, port)
+        local = None if local_address is None else await _addresses(loop, local_address, 0)
+        if local is not None:
+            addresses = _of_the_same_family(addresses, local, local_address)
+
+        def new_socket(address: AddrInfoType) -> socket.socket:
+            made = socket.socket(*address[:3])
+            opened.append(made)
+            return made
+
+        raw = await start_connection(
+            addresses,
+            local_addr_infos=local,
+            happy_eyeballs_delay=_NEXT_ADDRESS_AFTER,
+            loop=loop,
+            socket_factory=new_socket,
+        )
+        opened.remove(raw)
+        _close(opened)
+        opened[:] = [raw]
+        # Both loops set TCP_NODELAY here; what the user wants comes after it.
+        _, connection = await loop.create_connection(lambda: Connection(raw), sock=raw)
+        return _with_options(connection, socket_options)
+
+
+async def connect_unix_socket(
+    path: str, timeout: float | None, socket_options: Iterable[SOCKET_OPTION] | None
+) -> RawStream:
+    """
+    See `httpcore.AsyncNetworkBackend.connect_unix_socket`.
+    """
+    async with _connecting(timeout) as opened:
+        loop = asyncio.get_running_loop()
+        raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened.append(raw)
+        raw.setblocking(False)
+        await loop.sock_connect(raw, path)
+        _, connection = await loop.create_unix_connection(lambda: Connection(raw), sock=raw)
+        return _with_options(connection, socket_options)
+
+
+@contextlib.asynccontextmanager
+async def _connecting(timeout: float | None) -> AsyncIterator[list[socket.socket]]:
+    """A list for the sockets that are opened in the block, which are closed if it fails; its errors are httpcore's."""
+    opened: list[socket.socket] = []
+    try:
+        async with asyncio.timeout(timeout):
+            yield opened
+    except BaseException as error:  # noqa: BLE001 - cancellation leaks sockets too
+        _close(opened)
+        if isinstance(error, RuntimeError):  # uvloop, for a descriptor that it believes in use
+            error = OSError(str(error))
+        raise_as_connect_error(error)
+
+
+def _close(opened: Iterable[socket.socket]) -> None:
+    for raw in opened:
+        try:
+            raw.getsockname()
+        except OSError:
+            # uvloop up to 0.22 closes the descriptor when it is cancelled while it takes over the socket. By now the
+            # number may be somebody else's.
+            raw.detach()
+        else:
+            raw.close()
+
+
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[AddrInfoType]:
+    if ":" in host or host[-1:].isdigit():
+        with contextlib.suppress(socket.gaierror):
+            return _stream_addresses(host, port)
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _stream_addresses(host: str, port: int) -> Sequence[AddrInfoType]:
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+
+
+def _of_the_same_family(
+    addresses: Sequence[AddrInfoType], local: Sequence[AddrInfoType], local_address: str | None
+) -> list[AddrInfoType]:
+    families = {family for family, *_ in local}
+    fitting = [address for address in addresses if address[0] in families]
+    if not fitting:
+        raise OSError(f"the host has no address of the same family as the local address {local_address}")
+    return fitting
+
+
+def _with_options(connection: Connection, options: Iterable[SOCKET_OPTION] | None) -> RawStream:
+    try:
+        for option in options or ():
+            connection.raw.setsockopt(*option)  # pyright: ignore[reportArgumentType, reportCallIssue]  # four forms, which the type does not tell apart
+    except BaseException:
+        connection.abort()
+        raise
+    return RawStream(connection)

@@ -1,0 +1,469 @@
+"""
+Streams for asyncio and uvloop, directly above `asyncio.Protocol`.
+
+Rules of this module:
+
+1. Whatever arrives goes into a memory BIO; TLS reads from that very BIO. Reading pauses while it holds too much.
+2. Records are encrypted and handed to the transport without an await between: two writers cannot mix them up, and
+   one that is cancelled never leaves half a record.
+3. The loop is touched only when there is something to wait for. A timer belongs to a wait, not to a call.
+4. `_Connection.abort` does not wait, so a second cancellation cannot come between a failure and its clean-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import cast
+
+import httpcore
+
+from pinset._streams import (
+    READ_SIZE,
+    OriginContext,
+    PinsetStream,
+    TLSLayer,
+    is_ended,
+    is_readable,
+    raise_as_connect_error,
+)
+
+# Reading pauses above the first and goes on below the second.
+_HIGH_WATER = 256 * 1024
+_LOW_WATER = 64 * 1024
+# A write is cut into pieces of this size, so that a body of a gigabyte is not encrypted into memory at once.
+_PIECE = 256 * 1024
+
+
+class Connection(asyncio.Protocol):
+    """
+    What has arrived, and who waits for it: the protocol below a stack of streams.
+
+    Args:
+        raw: The connected socket, which the transport closes.
+
+    Attributes:
+        loop: The event loop that it lives on.
+        incoming: The bytes that have arrived and were not read.
+        has_ended: Whether nothing more will arrive.
+        is_open: Whether something can be sent.
+        is_full: Whether the kernel has not taken all that was sent.
+        error: Why the connection was lost.
+        turn: Held by a writer that has to wait; others queue up behind it.
+    """
+
+    transport: asyncio.Transport
+    local_address: object
+    remote_address: object
+
+    def __init__(self, raw: socket.socket) -> None:
+        self.loop = loop = asyncio.get_running_loop()
+        self.raw = raw
+        self.incoming = ssl.MemoryBIO()
+        self.has_ended = False
+        self.is_open = False
+        self.is_full = False
+        self.error: Exception | None = None
+        self.turn = asyncio.Lock()
+        self._is_held = False
+        self._reader: asyncio.Future[bool] | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._lost: asyncio.Future[None] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+        # A write is done when the kernel has it all: what lies in the transport is lost when it is aborted.
+        self.transport.set_write_buffer_limits(0)
+        # uvloop forgets them when the connection is lost.
+        self.local_address = transport.get_extra_info("sockname")
+        self.remote_address = transport.get_extra_info("peername")
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self.incoming.write(data)
+        if self.incoming.pending > _HIGH_WATER and not self._is_held:
+            self._is_held = True
+            self.transport.pause_reading()
+        self._wake_reader()
+
+    def eof_received(self) -> bool:
+        """See `asyncio.Protocol`. The connection stays open for writing."""
+        self._end()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self.is_open and not self.has_ended:
+            self._rescue()
+        self.error = self.error or exc
+        self.is_open = False
+        self._end()
+        self._wake_writers()
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.is_full = False
+        self._wake_writers()
+
+    def release(self) -> None:
+        """
+        Go on reading, if enough of what has arrived was taken.
+        """
+        if self._is_held and self.incoming.pending <= _LOW_WATER:
+            self._is_held = False
+            self.transport.resume_reading()
+
+    async def wait_for_data(self, deadline: float | None) -> bool:
+        """
+        Wait until something has arrived, or nothing more will.
+
+        Args:
+            deadline: On the clock of the loop, or None to wait for ever.
+
+        Returns:
+            False when the deadline has passed.
+        """
+        if self.has_ended:
+            return True
+        if self._reader is not None:
+            raise RuntimeError("another task already reads from this connection")
+        reader = self._reader = self.loop.create_future()
+        timer = None if deadline is None else self.loop.call_at(deadline, _expire, reader)
+        try:
+            has_news: bool = await reader
+        finally:
+            self._reader = None
+            if timer is not None:
+                timer.cancel()
+        return has_news
+
+    async def wait_for_room(self) -> None:
+        """
+        Wait until the kernel has taken all that was sent.
+        """
+        while self.is_full and self.is_open:
+            waiter = self.loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
+        self._check_open()
+
+    def send(self, data: bytes) -> None:
+        """
+        Hand *data* to the transport.
+
+        Raises:
+            ConnectionError: The connection is lost or closed.
+        """
+        self._check_open()
+        self.transport.write(data)
+
+    def abort(self) -> None:
+        """
+        Close at once, drop what was not sent, and wake who waits.
+        """
+        if not self.is_open:
+            return
+        self.is_open = False
+        self.error = ConnectionAbortedError("the connection was closed here")
+        self.incoming.read()
+        self._end()
+        self._wake_writers()
+        try:
+            self.transport.abort()
+        except RuntimeError:  # its event loop is closed, and would have done the rest
+            self.raw.close()
+
+    async def wait_until_closed(self) -> None:
+        """
+        Wait until the descriptor is closed: one turn of the loop after `abort`.
+        """
+        if self.loop is asyncio.get_running_loop():
+            await asyncio.shield(self._lost)
+
+    def _rescue(self) -> None:
+        # A write that fails closes the transport, and with it goes the answer that a server gave before it hung up on a
+        # body it did not want. The descriptor is still open here.
+        try:
+            while data := self.raw.recv(READ_SIZE):
+                self.incoming.write(data)
+        except OSError:
+            pass
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise ConnectionError(str(self.error or "the connection is closed")) from self.error
+
+    def _end(self) -> None:
+        if not self.has_ended:
+            self.has_ended = True
+            self.incoming.write_eof()
+        self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(True)
+
+    def _wake_writers(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _expire(reader: asyncio.Future[bool]) -> None:
+    if not reader.done():
+        reader.set_result(False)
+
+
+class _Stream(PinsetStream):
+    """
+    Reading, writing and starting TLS, over what a subclass takes from the connection and puts into it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def take(self, max_bytes: int) -> bytes | None:
+        """
+        What has arrived: None if nothing has, empty at the end.
+
+        Raises:
+            OSError: The connection was lost, or TLS failed.
+        """
+        raise NotImplementedError
+
+    def put(self, data: bytes | memoryview) -> None:
+        """
+        Hand *data* down to the transport.
+
+        Raises:
+            OSError: The connection was lost, or TLS failed.
+        """
+        raise NotImplementedError
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See `httpcore.AsyncNetworkStream.read`. Empty at the end, with or without a close_notify, as in httpcore."""
+        connection = self.connection
+        deadline = None
+        try:
+            while (data := self.take(max_bytes)) is None:
+                if timeout is not None and deadline is None:
+                    deadline = connection.loop.time() + timeout
+                if not await connection.wait_for_data(deadline):
+                    raise httpcore.ReadTimeout(f"nothing arrived in {timeout} seconds")
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+        connection.release()
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See `httpcore.AsyncNetworkStream.write`."""
+        connection = self.connection
+        try:
+            if len(buffer) <= _PIECE and not connection.turn.locked():
+                if buffer:
+                    self.put(buffer)
+                if not connection.is_full:
+                    return
+                buffer = b""
+            async with asyncio.timeout(timeout):
+                await self._write_slowly(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(f"the peer did not take the data in {timeout} seconds") from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    async def _write_slowly(self, buffer: bytes) -> None:
+        connection = self.connection
+        view = memoryview(buffer)
+        async with connection.turn:
+            await connection.wait_for_room()
+            for start in range(0, len(view), _PIECE):
+                self.put(view[start : start + _PIECE])
+                await connection.wait_for_room()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext | OriginContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> PinsetStream:
+        """See `PinsetStream.start_tls`."""
+        try:
+            stream = TLSStream(self, ssl_context, server_hostname)
+            async with asyncio.timeout(timeout):
+                await stream.do_handshake()
+        except BaseException as error:  # noqa: BLE001 - cancellation leaks the socket too
+            self.connection.abort()
+            if isinstance(error, Exception):
+                await self.connection.wait_until_closed()
+            raise_as_connect_error(error)
+        return stream
+
+    async def aclose(self) -> None:
+        """
+        See `httpcore.AsyncNetworkStream.aclose`. The descriptor is closed afterwards; who waits gets an error.
+        """
+        self.connection.abort()
+        await self.connection.wait_until_closed()
+
+
+class RawStream(_Stream):
+    """
+    A connection before TLS: carries bytes as they are, and can start TLS.
+    """
+
+    def take(self, max_bytes: int) -> bytes | None:
+        """See `_Stream.take`."""
+        connection = self.connection
+        if connection.incoming.pending:
+            return connection.incoming.read(max_bytes)
+        if not connection.has_ended:
+            return None
+        if connection.error is not None:
+            raise connection.error
+        return b""
+
+    def put(self, data: bytes | memoryview) -> None:
+        """See `_Stream.put`."""
+        self.connection.send(bytes(data))
+
+    def accepts(self) -> bool:
+        """See `PinsetStream.accepts`. A connection of another event loop carries nothing."""
+        return self.connection.loop is asyncio.get_running_loop()
+
+    def get_extra_info(self, info: str) -> object:
+        """See `httpcore.AsyncNetworkStream.get_extra_info`; in addition ``is_ended``."""
+        connection = self.connection
+        match info:
+            case "client_addr":
+                return _address(connection.local_address)
+            case "server_addr":
+                return _address(connection.remote_address)
+            case "socket":
+                return connection.transport.get_extra_info("socket")
+            case "is_readable":
+                # The flags first: when they are set, what the descriptor says is old.
+                return bool(connection.incoming.pending) or connection.has_ended or is_readable(connection.raw.fileno())
+            case "is_ended":
+                return connection.has_ended or is_ended(connection.raw.fileno())
+            case _:
+                return None
+
+
+def _address(address: object) -> object:
+    # As anyio gives it: a scope belongs to the host, and a flow label to nobody.
+    match address:
+        case (host, port, _, 0):
+            return host, port
+        case (host, port, _, scope):
+            return f"{host}%{scope}", port
+        case _:
+            return address
+
+
+class TLSStream(_Stream):
+    """
+    A connection inside TLS.
+
+    Args:
+        below: The stream that carries the records: raw, or TLS itself.
+        ssl_context: An `OriginContext` for the leg to the origin, a plain context for a proxy's own leg.
+        server_hostname: The name to verify.
+    """
+
+    def __init__(
+        self, below: _Stream, ssl_context: ssl.SSLContext | OriginContext, server_hostname: str | None
+    ) -> None:
+        super().__init__(below.connection)
+        self._below = below
+        self._is_inner = isinstance(below, TLSStream)
+        # Directly above the connection, OpenSSL reads from the BIO that data arrives in: nothing is copied.
+        incoming = ssl.MemoryBIO() if self._is_inner else below.connection.incoming
+        self._layer = TLSLayer(incoming, ssl_context, server_hostname)
+        self._incoming = incoming
+        self._outgoing = self._layer.outgoing
+        self._tls = self._layer.ssl_object
+
+    async def do_handshake(self) -> None:
+        """Shake hands; see `PinsetStream.start_tls`."""
+        while True:
+            try:
+                self._layer.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if not (self._is_inner and self._fill()):
+                    await self.connection.wait_for_data(None)
+            else:
+                return
+
+    def take(self, max_bytes: int) -> bytes | None:
+        """See `_Stream.take`."""
+        while True:
+            try:
+                return self._layer.read(max_bytes)
+            except ssl.SSLWantReadError:
+                if self._outgoing.pending and self.connection.is_open:
+                    self._flush()
+                if not (self._is_inner and self._fill()):
+                    return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                if self.connection.error is not None:
+                    raise self.connection.error from None
+                return b""
+
+    def put(self, data: bytes | memoryview) -> None:
+        """See `_Stream.put`."""
+        self._tls.write(data)
+        self._below.put(self._outgoing.read())
+
+    def accepts(self) -> bool:
+        """See `PinsetStream.accepts`."""
+        return self._layer.accepts() and self._below.accepts()
+
+    def get_extra_info(self, info: str) -> object:
+        """See `httpcore.AsyncNetworkStream.get_extra_info`; in addition ``pinset`` for the verdict, and ``is_ended``."""
+        match info:
+            case "ssl_object":
+                return self._tls
+            case "pinset":
+                return self._layer.verdict
+            case "is_readable":
+                return self._is_readable()
+            case _:
+                return self._below.get_extra_info(info)
+
+    def _is_readable(self) -> bool:
+        try:
+            if self._is_inner:
+                self._fill()
+        except OSError:
+            return True
+        return self._layer.is_readable() or bool(self._below.get_extra_info("is_readable"))
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._below.put(self._outgoing.read())
+
+    def _fill(self) -> bool:
+        """Move what the TLS below has decrypted into our own BIO; False if there is nothing."""
+        data = self._below.take(READ_SIZE)
+        if data is None:
+            return False
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        return True

@@ -1,0 +1,381 @@
+"""
+How a connection to an origin comes about: directly, through a proxy's tunnel, over SOCKS, or handed to a forward proxy.
+
+Rules of this module:
+
+1. Every road ends in the same `start_tls` with the context of the origin, so every road is pinned alike. A proxy's own
+   TLS is verified by the proxy's context and never by the pins of an origin.
+2. A stream has one owner at any time, who closes it on every error and on cancellation.
+3. Each step is bounded by the timeouts of the request that asked for the connection, and told to its ``trace`` extension
+   under httpcore's names.
+4. What failed to connect is tried again ``retries`` times. A refusal by pins is no failure to connect.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+import httpcore
+
+from pinset._http2 import FrameStream
+from pinset._network import OriginContext, PinnedBackend, PinsetStream
+
+if TYPE_CHECKING:
+    from httpcore._backends.base import SOCKET_OPTION
+
+_TLS_SCHEMES = frozenset({b"https", b"wss"})
+_RETRY_DELAYS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, the last one for all that follow; as in httpcore
+
+Extensions: TypeAlias = Mapping[str, Any]
+Key: TypeAlias = tuple[bytes, bytes, int]
+"""Scheme, host and port of an origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPProxy:
+    """
+    A proxy that is spoken to in HTTP.
+
+    Attributes:
+        origin: Where it is; ``https`` for TLS to the proxy itself.
+        auth: User and password.
+        headers: For the proxy, with CONNECT and with forwarded requests.
+        context: Verifies the proxy's own TLS; by default the CAs that httpcore trusts.
+    """
+
+    origin: httpcore.Origin
+    auth: tuple[bytes, bytes] | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    context: ssl.SSLContext | None = None
+
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
+        """
+        `headers`, and ``Proxy-Authorization`` before them if there is a user.
+        """
+        if self.auth is None:
+            return list(self.headers)
+        credentials = base64.b64encode(b"%b:%b" % self.auth)
+        return [(b"Proxy-Authorization", b"Basic " + credentials), *self.headers]
+
+
+@dataclass(frozen=True, slots=True)
+class SOCKSProxy:
+    """
+    A SOCKS5 proxy; names are resolved by the proxy.
+
+    Attributes:
+        host: Its name or address.
+        port: Its port.
+        auth: User and password.
+    """
+
+    host: str
+    port: int
+    auth: tuple[bytes, bytes] | None = None
+
+
+@dataclass(slots=True)
+class Protocol:
+    """
+    What speaks HTTP on a connection.
+
+    Attributes:
+        http: httpcore's connection, HTTP/1.1 or HTTP/2.
+        stream: What carries it.
+        frames: The same for HTTP/2, with what the server said about the connection; None for HTTP/1.1.
+        forward: Rewrites a request for a forward proxy, or None.
+    """
+
+    http: httpcore.AsyncConnectionInterface
+    stream: PinsetStream
+    frames: FrameStream | None = None
+    forward: Callable[[httpcore.Request], httpcore.Request] | None = None
+
+    async def aclose(self) -> None:
+        """
+        Close the connection, and end what is in flight on it.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.http.aclose()
+            finally:
+                await self.stream.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connector:
+    """
+    Makes connections by the one road of its transport.
+
+    Attributes:
+        backend: The network.
+        context_for: The TLS of an origin, by host and port.
+        proxy: The proxy to go through, or None.
+        http1: Whether HTTP/1.1 may be spoken.
+        http2: Whether HTTP/2 may be spoken.
+        uds: The path of a Unix socket in place of TCP.
+        local_address: The address to connect from.
+        retries: How often to try again what failed to connect.
+        socket_options: Set on each socket.
+    """
+
+    backend: PinnedBackend
+    context_for: Callable[[str, int], OriginContext]
+    proxy: HTTPProxy | SOCKSProxy | None = None
+    http1: bool = True
+    http2: bool = False
+    uds: str | None = None
+    local_address: str | None = None
+    retries: int = 0
+    socket_options: Iterable[SOCKET_OPTION] = field(default=())
+
+    def shares(self, key: Key) -> bool:
+        """
+        Whether a connection to an origin may turn out to be HTTP/2.
+        """
+        return self.http2 and (key[0] in _TLS_SCHEMES or not self.http1)
+
+    async def connect(
+        self,
+        origin: httpcore.Origin,
+        extensions: Extensions,
+        *,
+        on_step: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> Protocol:
+        """
+        Connect to *origin*.
+
+        Args:
+            origin: Where to.
+            extensions: Those of the request that asks, for its timeouts and trace.
+            on_step: Called before each step that has a timeout of its own.
+            on_change: Called when an HTTP/2 connection has learned something; see `FrameStream`.
+
+        Raises:
+            RefusedError: The pins refuse the chain.
+            httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError: As in httpcore.
+        """
+        for attempt in itertools.count():
+            try:
+                return await self._connect_once(origin, extensions, on_step, on_change)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if attempt >= self.retries:
+                    raise
+            await anyio.sleep(_RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)])
+        raise AssertionError  # count() has no end
+
+    async def _connect_once(
+        self,
+        origin: httpcore.Origin,
+        extensions: Extensions,
+        on_step: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> Protocol:
+        proxy = self.proxy
+        on_step()
+        if isinstance(proxy, HTTPProxy):
+            if origin.scheme == b"http":
+                stream = await self._reach_proxy(proxy, extensions, on_step)
+                protocol = _http1(proxy.origin, stream)
+                protocol.forward = _Forward(proxy).rewrite
+                return protocol
+            stream = await self._tunnel(proxy, origin, extensions, on_step)
+        elif isinstance(proxy, SOCKSProxy):
+            stream = await self._through_socks(proxy, origin, extensions)
+        else:
+            stream = await self._reach(origin, extensions)
+        if origin.scheme not in _TLS_SCHEMES:
+            return self._speak(origin, stream, on_change, http2=self.http2 and not self.http1)
+        on_step()
+        tls = await _start_tls(stream, self.context_for(origin.host.decode("ascii"), origin.port), origin, extensions)
+        ssl_object: ssl.SSLObject = tls.get_extra_info("ssl_object")
+        chosen = ssl_object.selected_alpn_protocol()
+        return self._speak(origin, tls, on_change, http2=self.http2 and (chosen == "h2" or not self.http1))
+
+    def _speak(
+        self,
+        origin: httpcore.Origin,
+        stream: PinsetStream,
+        on_change: Callable[[], None],
+        *,
+        http2: bool,
+    ) -> Protocol:
+        if http2:
+            frames = FrameStream(stream, on_change)
+            connection = httpcore.AsyncHTTP2Connection(origin, frames)
+            for lock in _HTTP2_LOCKS:
+                _replace(connection, lock, anyio.Lock(fast_acquire=True))
+            return Protocol(connection, stream, frames)
+        return _http1(origin, stream)
+
+    async def _reach(self, origin: httpcore.Origin, extensions: Extensions) -> PinsetStream:
+        if self.uds is not None:
+            return await _step(
+                extensions,
+                "connection.connect_unix_socket",
+                self.backend.connect_unix_socket,
+                path=self.uds,
+                timeout=_timeout(extensions),
+                socket_options=self.socket_options,
+            )
+        return await _step(
+            extensions,
+            "connection.connect_tcp",
+            self.backend.connect_tcp,
+            host=origin.host.decode("ascii"),
+            port=origin.port,
+            local_address=self.local_address,
+            timeout=_timeout(extensions),
+            socket_options=self.socket_options,
+        )
+
+    async def _reach_proxy(self, proxy: HTTPProxy, extensions: Extensions, on_step: Callable[[], None]) -> PinsetStream:
+        stream = await self._reach(proxy.origin, extensions)
+        if proxy.origin.scheme == b"https":
+            on_step()
+            context = proxy.context or _default_proxy_context()
+            return await _start_tls(stream, context, proxy.origin, extensions)
+        return stream
+
+    async def _tunnel(
+        self, proxy: HTTPProxy, origin: httpcore.Origin, extensions: Extensions, on_step: Callable[[], None]
+    ) -> PinsetStream:
+        """A stream to *origin* through CONNECT (RFC 9110 section 9.3.6)."""
+        stream = await self._reach_proxy(proxy, extensions, on_step)
+        on_step()
+        host = b"[%b]" % origin.host if b":" in origin.host else origin.host
+        target = b"%b:%d" % (host, origin.port)
+        url = httpcore.URL(scheme=proxy.origin.scheme, host=proxy.origin.host, port=proxy.origin.port, target=target)
+        headers = _merged([(b"Host", target), (b"Accept", b"*/*")], proxy.all_headers())
+        connection = httpcore.AsyncHTTP11Connection(proxy.origin, stream)  # closes the stream when it fails
+        response = await connection.handle_async_request(
+            httpcore.Request(b"CONNECT", url, headers=headers, extensions=dict(extensions))
+        )
+        if not 200 <= response.status <= 299:  # noqa: PLR2004 - RFC 9110 section 15.3
+            reason = response.extensions.get("reason_phrase", b"").decode("ascii", "replace")
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+            raise httpcore.ProxyError(f"{response.status} {reason}")
+        return stream
+
+    async def _through_socks(self, proxy: SOCKSProxy, origin: httpcore.Origin, extensions: Extensions) -> PinsetStream:
+        raise NotImplementedError
+
+
+async def _start_tls(
+    stream: PinsetStream,
+    context: ssl.SSLContext | OriginContext,
+    origin: httpcore.Origin,
+    extensions: Extensions,
+) -> PinsetStream:
+    # The name is always that of the origin: the transport refuses a sni_hostname that differs from it.
+    return await _step(
+        extensions,
+        "connection.start_tls",
+        stream.start_tls,
+        ssl_context=context,
+        server_hostname=origin.host.decode("ascii"),
+        timeout=_timeout(extensions),
+    )
+
+
+# httpcore's locks let the event loop turn each time they are taken, which is a tenth of a warm request. On HTTP/1.1 its
+# only lock keeps a second request away, and so does the pool; those of HTTP/2 are needed, and can be taken at once.
+_HTTP1_LOCKS = ("_state_lock",)
+_HTTP2_LOCKS = ("_init_lock", "_state_lock", "_read_lock", "_write_lock")
+
+
+class _NoLock:
+    async def __aenter__(self) -> None:
+        """Nobody else is there."""
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Nobody waits."""
+
+
+_NO_LOCK = _NoLock()
+
+
+def _http1(origin: httpcore.Origin, stream: PinsetStream) -> Protocol:
+    connection = httpcore.AsyncHTTP11Connection(origin, stream)
+    for lock in _HTTP1_LOCKS:
+        _replace(connection, lock, _NO_LOCK)
+    return Protocol(connection, stream)
+
+
+def _replace(connection: httpcore.AsyncConnectionInterface, name: str, lock: object) -> None:
+    # The names are httpcore's own business. Where they are different, its locks stay, and cost what they cost.
+    if hasattr(connection, name):
+        setattr(connection, name, lock)
+
+
+class _Forward:
+    """
+    Requests for ``http`` origins, as a forward proxy wants them (RFC 9112 section 3.2.2).
+    """
+
+    def __init__(self, proxy: HTTPProxy) -> None:
+        self._origin = proxy.origin
+        self._headers = proxy.all_headers()
+
+    def rewrite(self, request: httpcore.Request) -> httpcore.Request:
+        """*request* with its whole URL as the target, and the proxy's headers."""
+        url = httpcore.URL(
+            scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port, target=bytes(request.url)
+        )
+        return httpcore.Request(
+            request.method,
+            url,
+            headers=_merged(self._headers, request.headers),
+            content=request.stream,
+            extensions=request.extensions,
+        )
+
+
+def _merged(headers: Iterable[tuple[bytes, bytes]], over: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    over = list(over)
+    names = {name.lower() for name, _ in over}
+    return [(name, value) for name, value in headers if name.lower() not in names] + over
+
+
+def _default_proxy_context() -> ssl.SSLContext:
+    context = httpcore.default_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])  # CONNECT is spoken in HTTP/1.1
+    return context
+
+
+def _timeout(extensions: Extensions) -> float | None:
+    timeouts: Mapping[str, float | None] = extensions.get("timeout", {})
+    return timeouts.get("connect")
+
+
+async def _step(
+    extensions: Extensions,
+    name: str,
+    action: Callable[..., Awaitable[PinsetStream]],
+    **arguments: Any,
+) -> PinsetStream:
+    """Do one step, and tell the request's ``trace`` extension about it, as httpcore does."""
+    trace: Callable[[str, dict[str, Any]], Awaitable[None]] | None = extensions.get("trace")
+    if trace is None:
+        return await action(**arguments)
+    await trace(f"{name}.started", arguments)
+    try:
+        stream = await action(**arguments)
+    except BaseException as error:
+        await trace(f"{name}.failed", {"exception": error})
+        raise
+    try:
+        await trace(f"{name}.complete", {"return_value": stream})
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await stream.aclose()
+        raise
+    return stream
