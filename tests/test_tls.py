@@ -237,10 +237,12 @@ class TestObject:
         """A report-only rule lets a mismatch through, tells the observers and logs a warning."""
         told = []
         policy = Policy((PinSet(name=HOST, pins=[leaf.pin], mode="report-only"),))
-        pair = Pair(bare(Pinner(policy, observers=[told.append]), trust), impostor.server_context(tls=tls))
+        pinner = Pinner(policy, observers=[told.append])
+        pair = Pair(bare(pinner, trust), impostor.server_context(tls=tls))
         pair.shake()
         pair.client.write(b"x")
         assert [verdict.decision for verdict in told] == [Decision.REPORT]
+        assert pinner.reporter.flush(10)
         assert "not enforced" in caplog.text
 
     def test_policy_replaced_during_the_handshake(self, tls, leaf, impostor, trust) -> None:
