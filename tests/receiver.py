@@ -3,7 +3,7 @@ A receiver of reports: an ASGI application, and the process of hypercorn that se
 
 What it answers is in the path, and how often it was asked there: ``/503,503,200`` refuses twice and then accepts.
 ``/redirect`` leads to ``/200``, ``/hang`` never answers, ``/endless`` never stops answering. A status may carry a
-``Retry-After``, as in ``/429;1,200``. ``GET /seen`` tells what arrived.
+``Retry-After``, as in ``/429;1,200``; what follows a second slash only tells paths apart. ``GET /seen`` tells what arrived.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def app(scope, receive, send) -> None:
         return None
     if not path[1:4].isdigit():  # sentry's own paths
         return await answer(send, 200, body=b"{}")
-    answers = path[1:].split(",")
+    answers = path.split("/")[1].split(",")
     status, _, after = answers[min(asked[path], len(answers) - 1)].partition(";")
     asked[path] += 1
     return await answer(send, int(status), {"retry-after": after} if after else {})
@@ -110,7 +110,8 @@ class Receiver:
 def receiver(directory: Path, identity=None, root: str = "") -> Iterator[Receiver]:
     """A `Receiver` in a process of its own, with the certificate of *identity* or without TLS."""
     listener = socket.create_server(("127.0.0.1", 0))
-    command = [sys.executable, "-m", "hypercorn", "--bind", f"fd://{listener.fileno()}", "receiver:app"]
+    command = [sys.executable, "-m", "hypercorn", "--bind", f"fd://{listener.fileno()}"]
+    command += ["--graceful-timeout", "0", "receiver:app"]  # it would wait for /hang
     cafile = None
     if identity is not None:
         chain, key = identity.write(directory, "receiver")
@@ -128,6 +129,6 @@ def receiver(directory: Path, identity=None, root: str = "") -> Iterator[Receive
             process.terminate()
             try:
                 process.wait(5)
-            except subprocess.TimeoutExpired:  # it waits for /hang
+            except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(5)

@@ -286,11 +286,11 @@ class TestHTTP:
     def test_matches_stay_at_home(self, remote: Receiver):
         """Violations alone are sent, unless all is asked for."""
         match = found(mode="report-only", pins=[IDENTITY.pin])
-        sinks = [http(remote, "/200,1"), http(remote, "/200,2", wants_matches=True, name="all")]
+        sinks = [http(remote, "/200/1"), http(remote, "/200/2", wants_matches=True, name="all")]
         with Reporter(*sinks) as reporter:
             reporter.observe(match)
             reporter.close(10)
-        assert [remote.reports(path) for path in ("/200,1", "/200,2")] == [[], [PinReport(verdict=match).to_dict()]]
+        assert [remote.reports(path) for path in ("/200/1", "/200/2")] == [[], [PinReport(verdict=match).to_dict()]]
 
     @pytest.mark.parametrize(
         ("path", "attempts", "failed"),
@@ -403,20 +403,20 @@ class TestHTTP:
     def test_not_pinned(self, remote: Receiver):
         """Reports reach a receiver whose own key is pinned wrongly: the report client has no pins."""
         policy = Policy((PinSet(name="localhost", pins=[OTHER, SPARE]),))
-        pinner = Pinner(policy, observers=[http(remote, "/200,3")])
+        pinner = Pinner(policy, observers=[http(remote, "/200/3")])
         assert pinner.check("localhost", IDENTITY.chain).verdict.outcome is Outcome.MISMATCHED
         assert pinner.reporter.flush(10)
-        assert [report["hostname"] for report in remote.reports("/200,3")] == ["localhost"]
+        assert [report["hostname"] for report in remote.reports("/200/3")] == ["localhost"]
 
     def test_default_trust(self, remote: Receiver, monkeypatch: pytest.MonkeyPatch):
         """Without CA files of its own it trusts what httpx trusts, the environment included."""
         monkeypatch.setenv("SSL_CERT_FILE", str(remote.cafile))
-        with Reporter(HTTPReports(remote.url("/200,4"))) as reporter:
+        with Reporter(HTTPReports(remote.url("/200/4"))) as reporter:
             reporter.observe(found())
             reporter.close(20)
             assert counts(reporter).sent == 1
         monkeypatch.delenv("SSL_CERT_FILE")
-        with Reporter(HTTPReports(remote.url("/200,4"))) as reporter:
+        with Reporter(HTTPReports(remote.url("/200/4"))) as reporter:
             reporter.observe(found())
             assert reporter.flush(20)
             assert counts(reporter).failed == {"tls": 1}
@@ -428,7 +428,7 @@ class TestHTTP:
         stranger = Authority("Proxy")
         upstream = ssl.create_default_context(cafile=str(remote.cafile))
         with Interceptor(stranger, upstream=upstream) as proxy:
-            with Reporter(http(remote, "/200,5", proxy=proxy.url), backoff=0) as reporter:
+            with Reporter(http(remote, "/200/5", proxy=proxy.url), backoff=0) as reporter:
                 reporter.observe(found())
                 assert reporter.flush(10)
                 assert counts(reporter).failed == {"tls": 1}

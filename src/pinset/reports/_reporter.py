@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -50,13 +50,15 @@ class _Finding:
         rule: Kept so that its address stays its own.
         chain: Likewise.
         tally: The number of checks by rule, outcome and decision, shared by all findings of these.
-        kind: What makes the report the same; None where there is none.
+        kind: What makes reports the same.
+        lanes: Of the sinks that are told; none where nothing is reported.
     """
 
     rule: PinSet | None
     chain: tuple[Certificate, ...]
     tally: list[int]
-    kind: bytes | None
+    kind: bytes
+    lanes: tuple[Lane, ...]
 
 
 class Reporter:
@@ -96,7 +98,6 @@ class Reporter:
             raise InputError(f"the sinks are named {', '.join(names)}; give each a name of its own, for its counters")
         delivery = Delivery(window=window, queue=queue, timeout=timeout, attempts=attempts, backoff=backoff)
         self._lanes = tuple(Lane(sink, delivery, clock) for sink in sinks)
-        self._lanes_for_matches = tuple(lane for lane in self._lanes if lane.sink.wants_matches)
         self._watchers = tuple(sink.watch for sink in sinks if type(sink).watch is not ReportSink.watch)
         self._findings: dict[Hashable, _Finding] = {}
         self._checks: dict[tuple[str, Outcome, Decision], list[int]] = {}
@@ -160,53 +161,52 @@ class Reporter:
         key = (
             verdict.host,
             port,
-            id(verdict.rule),
+            id(verdict.rule or verdict.decision),  # without a rule, the policy decides alone
             id(verdict.chain),
             id(verdict.outcome),
-            id(verdict.decision),
             verdict.expired,
             verdict.detail,
         )
         finding = self._findings.get(key) or self._remember(key, verdict, port)
         with self._lock:
             finding.tally[0] += 1
+        if finding.lanes:
+            self._submit(finding, verdict, port, served)
         for watch in self._watchers:
             watch(verdict, seconds)
-        if finding.kind is not None:
-            self._submit(verdict, port, served, finding.kind)
 
     __call__ = observe  # a reporter is an observer like any other
 
+    def _submit(self, finding: _Finding, verdict: Verdict, port: int, served: Served | None) -> None:
+        if _is_delivering.get():
+            for lane in finding.lanes:
+                lane.drop("recursion")
+            return
+        report: PinReport | None = None
+        for lane in finding.lanes:
+            suppressed = lane.admit(finding.kind)
+            if suppressed is None:
+                continue
+            if report is None:
+                report = PinReport(verdict=verdict, port=port, served_chain=_read(served, verdict.host))
+            lane.enqueue(finding.kind, replace(report, suppressed=suppressed), _context())
+
     def _remember(self, key: Hashable, verdict: Verdict, port: int) -> _Finding:
         rule = verdict.rule
-        name = rule.name if rule is not None else ""
-        kind = _kind(verdict, port, rule) if rule is not None and is_reported(verdict) else None
+        name, kind = "", b""
+        lanes: tuple[Lane, ...] = ()
+        if rule is not None:
+            name = rule.name
+            if is_reported(verdict):
+                kind = _kind(verdict, port, rule)
+                is_match = verdict.outcome is Outcome.MATCHED and verdict.decision is not Decision.REFUSE
+                lanes = tuple(lane for lane in self._lanes if lane.sink.wants_matches or not is_match)
         with self._lock:
             tally = self._checks.setdefault((name, verdict.outcome, verdict.decision), [0])
             if len(self._findings) >= _MOST_FINDINGS:
                 self._findings.clear()
-            finding = self._findings[key] = _Finding(rule, verdict.chain, tally, kind)
+            finding = self._findings[key] = _Finding(rule, verdict.chain, tally, kind, lanes)
         return finding
-
-    def _submit(self, verdict: Verdict, port: int, served: Served | None, kind: bytes) -> None:
-        lanes = self._lanes
-        if verdict.outcome is Outcome.MATCHED and verdict.decision is not Decision.REFUSE:
-            lanes = self._lanes_for_matches
-        if _is_delivering.get():
-            for lane in lanes:
-                lane.drop("recursion")
-            return
-        chain: tuple[bytes, ...] | None = None
-        for lane in lanes:
-            suppressed = lane.admit(kind)
-            if suppressed is None:
-                continue
-            if chain is None:
-                chain = _read(served, verdict.host)
-            context = contextvars.copy_context()
-            context.run(_is_delivering.set, True)
-            report = PinReport(verdict=verdict, port=port, served_chain=chain, suppressed=suppressed)
-            lane.enqueue(kind, report, context)
 
     def adopt(self, policy: Policy) -> None:
         """
@@ -300,6 +300,13 @@ def _kind(verdict: Verdict, port: int, rule: PinSet) -> bytes:
             )
         ).encode()
     ).digest()
+
+
+def _context() -> contextvars.Context:
+    """That of the caller, in which a violation is not reported again."""
+    context = contextvars.copy_context()
+    context.run(_is_delivering.set, True)
+    return context
 
 
 def _read(served: Served | None, host: str) -> tuple[bytes, ...]:
