@@ -20,6 +20,7 @@ LAYERS = [
     ["_policy"],
     ["_verdict"],
     ["_evaluate", "formats"],
+    ["reports"],
     ["_pinner", "_sessions"],
     ["_tls"],
     ["_contexts", "_streams"],
