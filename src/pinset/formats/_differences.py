@@ -19,6 +19,9 @@ from pinset.formats._document import utc_text
 from pinset.formats.exchange import Circumstances, Effect, Loss
 
 _ROLE_HELP = "give the certificates with --chain, or say what the keys are with --role leaf or --role ca"
+_BARE = re.compile("[A-Za-z0-9+/]{43}=")
+_HEX = re.compile("[0-9A-Fa-f]{64}")
+_DIGEST_SIZE, _SHA1_SIZE, _LONGEST_QUOTE = 32, 20, 80
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WORDS = {Role.LEAF: "leaf", Role.CA: "CA"}
 
@@ -38,12 +41,33 @@ def pin_from_bare(text: str) -> Pin:
         PinError: Which of the usual mistakes it is.
     """
     stripped = text.strip()
-    if not stripped:
-        raise PinError("the pin is empty", text=text)
-    if stripped.startswith(("sha256/", "sha1/", "pin-sha256")):
-        bare = "this format writes the base64 alone, without a prefix"
-        raise PinError(f"{stripped[:80]!r} has a prefix; {bare}", text=text)
-    return Pin.parse("sha256/" + stripped, kind=PinKind.SPKI)
+    try:
+        if _BARE.fullmatch(stripped):
+            return Pin.parse("sha256/" + stripped, kind=PinKind.SPKI)
+    except PinError:
+        pass  # its words speak of the prefix, which stands nowhere in the text
+    raise PinError(f"{stripped[:_LONGEST_QUOTE]!r} {_mistake(stripped)}", text=text)
+
+
+def _mistake(text: str) -> str:
+    """Why *text* is not the base64 of 32 bytes, without a prefix."""
+    if not text or text.startswith(("sha256/", "sha1/", "pin-sha256")):
+        return "has a prefix; this format writes the base64 alone" if text else "is empty"
+    if _HEX.fullmatch(text):
+        return f"is hexadecimal; in base64 it is {base64.b64encode(bytes.fromhex(text)).decode()}"
+    if stray := re.search("[^A-Za-z0-9+/=]", text):
+        hint = "; it is URL-safe base64: write + for - and / for _" if stray[0] in "-_" else ""
+        return f"is not base64: it holds {stray[0]!r}{hint}"
+    unpadded = text.rstrip("=")
+    if len(unpadded) % 4 == 1 or "=" in unpadded:
+        return f"is not base64: no bytes have {len(unpadded)} characters; some are missing"
+    size = len(unpadded) * 3 // 4
+    if size != _DIGEST_SIZE:
+        sha1 = "; that is the size of SHA-1, which can be forged" if size == _SHA1_SIZE else ""
+        return f"is {size} bytes, and SHA-256 is {_DIGEST_SIZE}{sha1}"
+    canonical = base64.b64encode(base64.b64decode(unpadded + "=")).decode()
+    reason = "is not canonical base64" if text.endswith("=") else "lacks the = at its end"
+    return f"{reason}; if it is the right pin, write {canonical}"
 
 
 def pin_exactly(text: str) -> Pin:
@@ -217,9 +241,9 @@ def one_host(policy: Policy, circumstances: Circumstances, target: str) -> tuple
         hosts = [pin_set.patterns[0].base for pin_set in policy.pin_sets if pin_set.mode is not Mode.OFF]
         if len(hosts) != 1:
             fault = Fault("", f"{target} is for one host, and the policy has {len(hosts)}", "name it with --host")
-            raise PolicyError([fault], source=target)
+            raise PolicyError([fault], source=f"the conversion to {target}")
         host = hosts[0]
     pin_set = policy.find(host)
     if pin_set is None or pin_set.mode is Mode.OFF:
-        raise PolicyError([Fault(host, "no rule of the policy pins this host")], source=target)
+        raise PolicyError([Fault(host, "no rule of the policy pins this host")], source=f"the conversion to {target}")
     return host, pin_set

@@ -240,7 +240,7 @@ def _write(policy: Policy, *, with_trustkit: bool) -> Exported:
     for cover, pin_set in covers:
         lines += _domain_config(cover, pin_set, losses, faults, with_trustkit=with_trustkit)
     if faults:
-        raise PolicyError(faults, source="trustkit-android" if with_trustkit else "android")
+        raise PolicyError(faults, source=f"the conversion to {'trustkit-android' if with_trustkit else 'android'}")
     return Exported("\n".join([*lines, f"</{_ROOT}>", ""]), tuple(losses))
 
 

@@ -172,7 +172,7 @@ def write_apple(policy: Policy, circumstances: Circumstances = NOTHING_GIVEN) ->
         domains[cover.name] = entry | _identities(pin_set, circumstances, losses, faults)
     refuse_doubles(covers, faults)
     if faults:
-        raise PolicyError(faults, source="apple")
+        raise PolicyError(faults, source="the conversion to apple")
     return Exported(write_plist({_SECURITY: {_DOMAINS: domains}}), tuple(losses))
 
 

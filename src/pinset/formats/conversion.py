@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pinset._errors import Fault, PolicyError
 from pinset._policy import Policy
@@ -22,6 +23,23 @@ from pinset.formats.trustkit import read_trustkit, write_trustkit
 
 _Reader = Callable[[str | bytes, Circumstances, str], Imported]
 _Writer = Callable[[Policy, Circumstances], Exported]
+
+
+class FormatName(StrEnum):
+    """
+    What a format is called.
+    """
+
+    TOML = "toml"
+    JSON = "json"
+    ANDROID = "android"
+    TRUSTKIT_ANDROID = "trustkit-android"
+    APPLE = "apple"
+    TRUSTKIT = "trustkit"
+    OKHTTP = "okhttp"
+    CURL = "curl"
+    HPKP = "hpkp"
+    TLSA = "tlsa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,47 +70,47 @@ def _read_hpkp(data: str | bytes, circumstances: Circumstances, source: str) -> 
     return read_hpkp(data, host=_host(circumstances, "a header"), now=circumstances.now, source=source)
 
 
-FORMATS: Mapping[str, Format] = {
-    "toml": Format(
+FORMATS: Mapping[FormatName, Format] = {
+    FormatName.TOML: Format(
         "a policy file",
         lambda data, _, source: Imported(read_toml(_native(data, source), source=source)),
         lambda policy, _: Exported(write_toml(policy)),
     ),
-    "json": Format(
+    FormatName.JSON: Format(
         "a policy file",
         lambda data, _, source: Imported(read_json(_native(data, source), source=source)),
         lambda policy, _: Exported(write_json(policy)),
     ),
-    "android": Format(
+    FormatName.ANDROID: Format(
         "Android's network_security_config.xml",
         lambda data, _, source: read_android(data, source=source),
         lambda policy, _: write_android(policy),
     ),
-    "trustkit-android": Format(
+    FormatName.TRUSTKIT_ANDROID: Format(
         "the same with TrustKit-Android's element",
         lambda data, _, source: read_trustkit_android(data, source=source),
         lambda policy, _: write_trustkit_android(policy),
     ),
-    "apple": Format(
+    FormatName.APPLE: Format(
         "NSPinnedDomains of an Info.plist", lambda data, _, source: read_apple(data, source=source), write_apple
     ),
-    "trustkit": Format(
+    FormatName.TRUSTKIT: Format(
         "TSKConfiguration of an Info.plist",
         lambda data, _, source: read_trustkit(data, source=source),
         lambda policy, _: write_trustkit(policy),
     ),
-    "okhttp": Format(
+    FormatName.OKHTTP: Format(
         "the calls of a CertificatePinner.Builder",
         lambda data, _, source: read_okhttp(data, source=source),
         lambda policy, _: write_okhttp(policy),
     ),
-    "curl": Format(
+    FormatName.CURL: Format(
         "the argument of curl --pinnedpubkey",
         lambda data, around, source: read_curl(data, host=_host(around, "a curl option"), source=source),
         write_curl,
     ),
-    "hpkp": Format("the Public-Key-Pins header", _read_hpkp, write_hpkp),
-    "tlsa": Format(
+    FormatName.HPKP: Format("the Public-Key-Pins header", _read_hpkp, write_hpkp),
+    FormatName.TLSA: Format(
         "TLSA records", lambda data, around, source: read_tlsa(data, port=around.port, source=source), write_tlsa
     ),
 }
@@ -104,15 +122,15 @@ def _native(data: str | bytes, source: str) -> str:
 
 
 def convert(
-    data: str | bytes, source_format: str, target_format: str, around: Circumstances, *, source: str = ""
+    data: str | bytes, source_format: FormatName, target_format: FormatName, around: Circumstances, *, source: str = ""
 ) -> Exported:
     """
     Write in one format what stands in another.
 
     Args:
         data: The text or file.
-        source_format: A key of `FORMATS`.
-        target_format: A key of `FORMATS`.
+        source_format: What *data* is.
+        target_format: What to write.
         around: What the two leave to their surroundings.
         source: The name of *data*, for the error.
 
@@ -121,7 +139,6 @@ def convert(
 
     Raises:
         PolicyError: *data* is not of its format, or the target has no words for it; with every fault.
-        KeyError: There is no such format.
     """
     imported = FORMATS[source_format].read(data, around, source)
     exported = FORMATS[target_format].write(imported.policy, around)

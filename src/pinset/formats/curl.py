@@ -100,7 +100,7 @@ def write_curl(policy: Policy, circumstances: Circumstances = NOTHING_GIVEN) -> 
             Fault(host, "pins keys of CAs only, and curl looks at the server's own key", "pin the leaf's key")
         )
     if faults:
-        raise PolicyError(faults, source="curl")
+        raise PolicyError(faults, source="the conversion to curl")
     if Role.CA in lists:
         losses.append(Loss(pin_set.name, "ca_pins must match as well, and are not asked for there", Effect.WEAKENS))
     return Exported(";".join(_PREFIX + bare_digest(pin) for pin in lists[Role.LEAF]) + "\n", tuple(losses))

@@ -172,7 +172,7 @@ def write_hpkp(policy: Policy, circumstances: Circumstances) -> Exported:
     pins = keep_any_pins(pin_set, losses, faults)
     age = _age(pin_set, circumstances, losses, faults)
     if faults:
-        raise PolicyError(faults, source="hpkp")
+        raise PolicyError(faults, source="the conversion to hpkp")
     parts = [f'pin-sha256="{bare_digest(pin)}"' for pin in pins] + (["includeSubDomains"] if below else [])
     if pin_set.mode is Mode.ENFORCE:
         parts.insert(0, f"max-age={age}")

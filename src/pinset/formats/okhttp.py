@@ -186,7 +186,7 @@ def write_okhttp(policy: Policy) -> Exported:
         pins = keep_any_pins(pin_set, losses, faults)
         written |= dict.fromkeys(pin_set.patterns, pins)
     if faults:
-        raise PolicyError(faults, source="okhttp")
+        raise PolicyError(faults, source="the conversion to okhttp")
     sets = {pattern: frozenset(pins) for pattern, pins in written.items()}
     losses += [loss for pattern in written if (loss := _gain(pattern, sets))]
     calls = [f"    .add({_quoted(pattern)}, {', '.join(map(_quoted, pins))})" for pattern, pins in written.items()]

@@ -205,7 +205,7 @@ def write_tlsa(policy: Policy, circumstances: Circumstances = NOTHING_GIVEN) -> 
         owner = f"_{circumstances.port}._tcp.{base}. {_TTL} IN TLSA"
         lines += [f"{owner} {record}" for record in _records(pin_set, losses)]
     if faults:
-        raise PolicyError(faults, source="tlsa")
+        raise PolicyError(faults, source="the conversion to tlsa")
     return Exported("\n".join([*lines, ""]), tuple(losses))
 
 

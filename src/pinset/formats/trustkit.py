@@ -186,7 +186,7 @@ def write_trustkit(policy: Policy) -> Exported:
         covers.append((cover, pin_set))
     refuse_doubles(covers, faults)
     if faults:
-        raise PolicyError(faults, source="trustkit")
+        raise PolicyError(faults, source="the conversion to trustkit")
     settings = {"TSKSwizzleNetworkDelegates": False, _USER_ANCHORS: False, _DOMAINS: domains}
     return Exported(write_plist({_CONFIGURATION: settings}), tuple(losses))
 
