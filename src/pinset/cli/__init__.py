@@ -37,12 +37,14 @@ def make_app() -> typer.Typer:
     from pinset.cli._explain import explain_command
     from pinset.cli._lint import lint_command
     from pinset.cli._pin import pin_command
+    from pinset.cli._plan import plan_command
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_pinset)
     app.command("pin")(pin_command)
     app.command("lint")(lint_command)
     app.command("explain")(explain_command)
+    app.command("plan")(plan_command)
     app.command("convert")(convert_command)
     app.command()(demo)
     return app
