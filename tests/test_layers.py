@@ -31,7 +31,7 @@ LAYERS = [
     ["_connect"],
     ["_assignment"],
     ["_pool"],
-    ["httpx"],
+    ["httpx", "operate"],
     ["testing"],
     ["__init__"],
     ["cli"],
