@@ -12,28 +12,21 @@ from contextlib import suppress
 import httpcore
 import pytest
 from conftest import HOST
-from peers import LOOPS, PATIENCE, echo, peer, tls_peer
+from peers import LOOPS, PATIENCE, echo, origin_context, peer, tls_peer
 
 from pinset import PinMismatchError, Pinner
 from pinset._network import OriginContext
 from pinset._socks import SocksBackend
-from pinset._tls import Enforcement, prepare_context
 
 pytestmark = pytest.mark.integration
 every_loop = pytest.mark.parametrize("loop", LOOPS)
 every_proxy = pytest.mark.parametrize("proxy", ["microsocks", "dante"], indirect=True)
 
 
-def refusal(verdict):
-    return PinMismatchError(verdict.explain(), host=verdict.host, verdict=verdict)
-
-
 @pytest.fixture
 def origin(genuine, rogue, pins) -> OriginContext:
     """What httpcore is given for a pinned origin."""
-    context, pinner = genuine.client_context(rogue), Pinner(pins)
-    prepare_context(context, pinner)
-    return OriginContext(context, Enforcement(pinner, refusal))
+    return origin_context(Pinner(pins), genuine.client_context(rogue))
 
 
 @pytest.fixture(scope="module")
