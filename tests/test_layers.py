@@ -26,7 +26,7 @@ LAYERS = [
     ["_asyncio_streams", "_anyio_streams"],
     ["_asyncio_connect"],
     ["_network"],
-    ["_http2"],
+    ["_http2", "_socks"],
     ["_connect"],
     ["_assignment"],
     ["_pool"],
