@@ -296,7 +296,7 @@ class TestStore:
 
     def test_flood_is_bounded(self, session) -> None:
         """A thousand hosts leave no more than the store holds, those used last."""
-        store = SessionStore(max_sessions=256, clock=lambda: 0.0)
+        store = SessionStore(clock=lambda: 0.0)
         for number in range(1_000):
             store.keep((None, f"{number}.test", 443), session)
             store.refused((None, f"r{number}.test", 443), session)
@@ -363,6 +363,11 @@ class TestStore:
     def test_use_is_not_limited_unless_said(self, session) -> None:
         """Only a ticket is for once."""
         assert session.once is False
+
+    def test_arguments_are_named(self) -> None:
+        """Seconds and numbers are not told apart by their place."""
+        with pytest.raises(TypeError, match="positional"):
+            SessionStore(3600.0, 256)
 
 
 @pytest.mark.parametrize(
