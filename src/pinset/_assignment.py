@@ -260,7 +260,7 @@ class Assignment:
         http, frames, origin = connection.protocol.http, connection.protocol.frames, connection.origin
         useful = http.is_idle() if frames is None else http.is_available() and not frames.draining
         # One that the policy refuses would not be taken again, and would lie there until it is too old.
-        if connection.retired or not useful or not connection.protocol.accepts():
+        if connection.retired or not useful or not connection.protocol.stream.accepts():
             self._retire(connection)
         else:
             self._stand_by(connection)

@@ -110,7 +110,7 @@ class PinnedPool:
         while True:
             connection = await self._acquire(key, request)
             protocol = connection.protocol
-            if not protocol.accepts():  # the policy was replaced between the handshake, or its turn, and now
+            if not protocol.stream.accepts():  # the policy was replaced between the handshake, or its turn, and now
                 connection.retired = True
                 await self._release(connection)
                 continue
