@@ -1,5 +1,5 @@
 """
-``python -m benchmarks overhead | check | lookup``.
+``python -m benchmarks wire | check | lookup | reports``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, lookup, overhead
+from benchmarks import check, lookup, reports, wire
 
 
 def main() -> None:
@@ -25,8 +25,10 @@ def main() -> None:
         command.set_defaults(run=run)
         return command
 
-    add("overhead", "cold and warm requests of a pinned and a stock httpx client", overhead.run)
+    requests = add("wire", "cold and warm requests of a pinned and a stock httpx client", wire.run)
+    requests.add_argument("--plain", type=Path, metavar="PYTHON", help="of an environment that has httpx and no more")
     add("check", "the pin check alone, and its share of a TLS handshake", check.run)
+    add("reports", "what a check pays for reports, and what becomes of them", reports.run)
     instructions = add("lookup", "Policy.find among 10 to 1,000,000 hosts", lookup.run)
     instructions.add_argument("--instructions", action="store_true", help="count instructions too (needs valgrind)")
     arguments = parser.parse_args()

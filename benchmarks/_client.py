@@ -1,9 +1,10 @@
 """
 The measured client: a process that makes requests when the driver says so.
 
-The first line on standard input is its configuration, and each further line an order ``{"kind": …, "requests": …}``. It
-answers every line with one line of JSON. It never measures start-up: clients, contexts and event loop live as long as
-the process, and each sample begins with one request that is not counted and a garbage collection.
+The first line on standard input is its configuration, and each further line an order: ``kind`` (cold, warm, idle,
+client), ``requests``, ``concurrency`` and ``limit``. It answers every line with one line of JSON. It never measures
+start-up: contexts and event loop live as long as the process, and each sample begins with requests that are not counted
+and a garbage collection. It runs in any environment that has httpx; pinset is imported for the pinned variants only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import resource
 import ssl
 import sys
@@ -19,57 +21,106 @@ from typing import Any
 
 import httpx
 
-from pinset import PinnedAsyncClient
-
 
 def main() -> None:
     """
     Serve orders until standard input ends.
     """
     config = json.loads(sys.stdin.readline())
-    with asyncio.Runner() as runner:
-        clients = {
-            # Nothing is kept alive, so every request makes its connection.
-            "cold": _make(config, httpx.Limits(max_connections=1, max_keepalive_connections=0)),
-            "warm": _make(config, httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)),
-        }
-        _answer(runner.run(_describe(clients["cold"], config["url"])))
+    os.environ["SSL_CERT_FILE"] = config["roots"]
+    if config["variant"].startswith("pinned"):
+        import pinset.httpx  # noqa: F401 - not in the middle of a sample
+    factory = None
+    if config["loop"] == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        clients: dict[tuple[str, int], httpx.AsyncClient] = {}
+        _answer({"versions": httpx.__version__})
         for line in sys.stdin:
             order = json.loads(line)
-            _answer(runner.run(_sample(clients[order["kind"]], config["url"], order["requests"])))
+            _answer(runner.run(_sample(config, clients, order)))
         for client in clients.values():
             runner.run(client.aclose())
 
 
-def _make(config: dict[str, Any], limits: httpx.Limits) -> httpx.AsyncClient:
-    # What `Authority.client_context` makes: the defaults of `ssl`, and one root.
-    context = ssl.create_default_context(cadata=config["root"])
-    if config["variant"] == "pinned":
-        return PinnedAsyncClient(config["pins"], verify=context, limits=limits, trust_env=False)
-    return httpx.AsyncClient(verify=context, limits=limits, trust_env=False)
+def _make(config: dict[str, Any], limits: httpx.Limits, **trust: Any) -> httpx.AsyncClient:
+    if config["variant"].startswith("pinned"):
+        from pinset import PinnedAsyncClient
+
+        resume = config["variant"] == "pinned"
+        return PinnedAsyncClient(config["pins"], limits=limits, session_resumption=resume, timeout=60, **trust)
+    return httpx.AsyncClient(limits=limits, timeout=60, **trust)
 
 
-async def _describe(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    async with client.stream("GET", url) as response:
-        tls = response.extensions["network_stream"].get_extra_info("ssl_object")
-        body = await response.aread()
-        return {
-            "tls": tls.version(),
-            "cipher": tls.cipher()[0],
-            "body": len(body),
-            "verdict": str(response.extensions["pinset"].outcome) if "pinset" in response.extensions else None,
-        }
-
-
-async def _sample(client: httpx.AsyncClient, url: str, requests: int) -> dict[str, float]:
-    await client.get(url)
+async def _sample(
+    config: dict[str, Any], clients: dict[tuple[str, int], httpx.AsyncClient], order: dict[str, Any]
+) -> dict[str, float]:
+    kind, limit = order["kind"], order.get("limit", 0)
+    if kind == "client":
+        return await _make_clients(config, order["requests"])
+    if (kind, limit) not in clients:
+        # What `create_default_context` makes, with one root; a context of its own for each client.
+        context = ssl.create_default_context(cafile=config["roots"])
+        clients[kind, limit] = _make(config, _limits(kind, limit), verify=context, trust_env=False)
+    client = clients[kind, limit]
+    url, concurrency = config["url"], order.get("concurrency", 1)
+    if kind == "idle":
+        await asyncio.gather(*(client.get(url) for _ in range(limit)))
+    else:
+        await _requests(client, url, max(2, 2 * concurrency), concurrency)
     gc.collect()
     cpu, wall = _cpu(), time.perf_counter()
-    for _ in range(requests):
-        response = await client.get(url)
+    resumed = await _requests(client, url, order["requests"], concurrency)
+    return _figures(cpu, wall, order["requests"], resumed)
+
+
+def _limits(kind: str, limit: int) -> httpx.Limits:
+    if kind == "cold":  # nothing is kept alive, so every request makes its connection
+        return httpx.Limits(max_connections=100, max_keepalive_connections=0)
+    if limit:
+        return httpx.Limits(max_connections=limit, max_keepalive_connections=limit, keepalive_expiry=None)
+    return httpx.Limits(max_connections=100, max_keepalive_connections=20)
+
+
+async def _requests(client: httpx.AsyncClient, url: str, requests: int, concurrency: int) -> int:
+    """Make them, so many at a time; how many came over a resumed session."""
+    left = iter(range(requests))
+    resumed = 0
+
+    async def work() -> None:
+        nonlocal resumed
+        for _ in left:
+            response = await client.get(url)
+            response.raise_for_status()
+            stream = response.extensions["network_stream"]
+            resumed += bool(stream.get_extra_info("ssl_object").session_reused)
+
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return resumed
+
+
+async def _make_clients(config: dict[str, Any], number: int) -> dict[str, float]:
+    """Make clients with default trust, while others exist."""
+    limits = httpx.Limits()
+    async with _make(config, limits):
+        gc.collect()
+        cpu, wall = _cpu(), time.perf_counter()
+        made = [_make(config, limits) for _ in range(number)]
+        figures = _figures(cpu, wall, number, 0)
+        for client in made:
+            await client.aclose()
+    return figures
+
+
+def _figures(cpu: float, wall: float, number: int, resumed: int) -> dict[str, float]:
     spent = _cpu() - cpu, time.perf_counter() - wall
-    response.raise_for_status()
-    return {"cpu": spent[0] / requests * 1e6, "wall": spent[1] / requests * 1e6}
+    return {
+        "cpu": round(spent[0] / number * 1e6, 2),
+        "wall": round(spent[1] / number * 1e6, 2),
+        "resumed": round(resumed / number, 4),
+    }
 
 
 def _cpu() -> float:

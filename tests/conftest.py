@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from hypothesis import settings
 
+from pinset.reports._worker import worker
 from pinset.testing import Authority, Identity
 
 # Timing says nothing on a shared machine. The second one is for `mutation.py`, which runs the tests a thousand times.
@@ -51,6 +52,13 @@ def impostor(rogue: Authority) -> Identity:
 def pins(leaf: Identity) -> dict[str, list[str]]:
     """The short form of a policy for the server."""
     return {HOST: [leaf.pin, BACKUP]}
+
+
+@pytest.fixture(autouse=True)
+def _reports_have_arrived() -> Iterator[None]:
+    """Reports are written by a thread: those of one test are not to appear in the log of the next."""
+    yield
+    worker.flush(10)
 
 
 class Wire:

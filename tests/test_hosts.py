@@ -67,6 +67,8 @@ def test_canonical_host(text, canonical):
         ("a\x00b", LABELS),
         ("a" * 64 + ".com", LABELS),
         (NAME_253 + "a", LABELS),
+        (NAME_253[:-1] + "!", LABELS),
+        (NAME_253[:-1] + "!!", LABELS),
         ("https://example.com", "; write the host alone, without the scheme"),
         ("example.com:443", ALONE),
         ("example.com/a", ALONE),
@@ -124,7 +126,7 @@ def test_host_cache_is_bounded():
     """Peers cannot grow the cache of names without limit, and plain names do not enter it."""
     assert _canonical.cache_info().maxsize == 4096
     before = _canonical.cache_info()
-    canonical_host("never-seen-before.example")
+    assert canonical_host(NAME_253) == NAME_253
     assert _canonical.cache_info() == before
 
 
@@ -246,3 +248,4 @@ def test_matches(pattern, hosts, others):
     """A pattern covers what its scope says, compared from a dot on."""
     parsed = HostPattern.parse(pattern)
     assert [host for host in hosts + others if parsed.matches(host)] == hosts
+    assert [host for host in hosts if parsed.matches(host.encode().decode())] == hosts  # equal, and not the same text

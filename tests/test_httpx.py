@@ -487,7 +487,7 @@ class TestProxies:
 
     def test_socks_without_the_extra(self, pins, monkeypatch) -> None:
         """Without the package that SOCKS needs, the error names the extra."""
-        monkeypatch.setitem(__import__("sys").modules, "socksio", None)
+        monkeypatch.setitem(__import__("sys").modules, "python_socks", None)
         with pytest.raises(ContextError, match=r"pinset\[socks\]"):
             PinnedAsyncTransport(pins, proxy="socks5://127.0.0.1:1")
 

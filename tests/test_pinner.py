@@ -15,6 +15,7 @@ from pinset import (
     Decision,
     Fault,
     HostError,
+    InputError,
     Outcome,
     Pin,
     Pinner,
@@ -24,6 +25,7 @@ from pinset import (
     load_policy,
 )
 from pinset._pinner import Stamp, as_pinner, as_policy
+from pinset.reports import CallbackReports, LogReports, Reporter
 from pinset.testing import Authority
 
 CHAIN = Authority("Pinner").issue("example.com").chain
@@ -143,16 +145,119 @@ def test_error_of_an_observer_changes_nothing(caplog):
 
 
 def test_what_is_not_enforced_is_logged(caplog):
-    """A mismatch that is let through is a warning with its explanation; what is enforced is silent."""
-    report = Policy((PinSet(name="example.com", pins=[OTHER], mode="report-only"),))
+    """A mismatch that is let through is a warning with its explanation; a match that is enforced is silent."""
+    report = Pinner(Policy((PinSet(name="example.com", pins=[OTHER], mode="report-only"),)))
+    good = Pinner(GOOD)
     with caplog.at_level(logging.DEBUG, "pinset"):
-        Pinner(GOOD).check("example.com", CHAIN)
-        Pinner(BAD).check("example.com", CHAIN)
+        good.check("example.com", CHAIN)
+        assert good.reporter.flush(10)
         assert not caplog.records
-        stamp = Pinner(report).check("example.com", CHAIN)
+        stamp = report.check("example.com", CHAIN)
+        assert report.reporter.flush(10)
     [record] = caplog.records
-    assert (record.name, record.levelname) == ("pinset", "WARNING")
+    assert (record.name, record.levelname) == ("pinset.reports", "WARNING")
     assert record.getMessage() == f"not enforced: {stamp.verdict.explain()}"
+
+
+def test_lost_enforcement_of_a_connection_is_told():
+    """A connection that was enforced and goes on without being is told of, once."""
+    heard = []
+    pinner = Pinner(GOOD, observers=[heard.append])
+    stamp = pinner.check("example.com", CHAIN, port=8443)
+    assert stamp.port == 8443
+    pinner.replace(Policy((PinSet(name="example.com", pins=[OTHER], mode="report-only"),)))
+    lost = pinner.renew(stamp)
+    assert heard == [stamp.verdict, lost.verdict]
+    assert (lost.port, lost.verdict.decision) == (8443, Decision.REPORT)
+    assert pinner.reporter.checks["example.com", Outcome.MISMATCHED, Decision.REPORT] == 1
+    pinner.replace(pinner.policy)
+    assert pinner.renew(lost) is not lost
+    assert len(heard) == 2
+
+
+def test_expiry_under_way_is_told():
+    """A pin set that expires while a connection is open stops being enforced, and that is told."""
+    heard, clock = [], Clock(NOW - TICK)
+    pinner = Pinner(expiring("unpin"), observers=[heard.append], clock=clock)
+    stamp = pinner.check("example.com", CHAIN)
+    clock.now = NOW
+    assert pinner.renew(stamp).verdict.decision is Decision.ALLOW
+    assert [(verdict.expired, verdict.enforced) for verdict in heard] == [(False, True), (True, False)]
+
+
+def test_reports_carry_port_and_served_chain():
+    """What the TLS layer knows reaches the report; what was served is asked for only when there is one."""
+    asked, reports = [], []
+
+    def served():
+        asked.append(1)
+        return list(CHAIN)
+
+    pinner = Pinner(GOOD, observers=[CallbackReports(reports.append)])
+    pinner.check("example.com", CHAIN, port=1, served=served)
+    assert asked == []
+    pinner.replace(BAD)
+    pinner.check("example.com", CHAIN, port=2, served=served)
+    pinner.check("example.com", CHAIN, port=2, served=served)
+    pinner.refuse("example.com", outcome=Outcome.UNVERIFIED, detail="self-signed", port=3, served=served)
+    assert pinner.reporter.flush(10)
+    assert [(report.port, report.served_chain, report.verdict.outcome) for report in reports] == [
+        (2, CHAIN, Outcome.MISMATCHED),
+        (3, CHAIN, Outcome.UNVERIFIED),
+    ]
+    assert len(asked) == 2
+
+
+def test_served_chain_that_cannot_be_read(caplog):
+    """The report goes out without it, and the decision stands."""
+    reports = []
+    pinner = Pinner(BAD, observers=[CallbackReports(reports.append)])
+    assert pinner.check("example.com", CHAIN, served=lambda: 1 / 0).verdict.decision is Decision.REFUSE
+    assert pinner.reporter.flush(10)
+    assert [report.served_chain for report in reports] == [()]
+    assert "the chain that example.com served cannot be read" in caplog.text
+
+
+def test_reports_that_fail_change_nothing(caplog):
+    """A sink that fails while it watches is logged; the decision stands, and the observers are told."""
+
+    class Broken(CallbackReports):
+        def watch(self, verdict, seconds):
+            raise RuntimeError("watching")
+
+    heard = []
+    pinner = Pinner(GOOD, observers=[Broken(print), heard.append])
+    assert pinner.check("example.com", CHAIN).verdict.decision is Decision.ALLOW
+    assert len(heard) == 1
+    assert caplog.records[0].getMessage() == "a pinset report failed; the decision stands"
+
+
+def test_the_log_is_on_by_default():
+    """Reports go to the log also when nobody asked; the sinks that are given come before it, and one's own replaces it."""
+    mine = LogReports(logging.getLogger("mine"))
+    assert [sink.name for sink in Pinner(GOOD).reporter.sinks] == ["log"]
+    assert [sink.name for sink in Pinner(GOOD, observers=[print]).reporter.sinks] == ["log"]
+    assert [sink.name for sink in Pinner(GOOD, observers=[CallbackReports(print)]).reporter.sinks] == [
+        "callback",
+        "log",
+    ]
+    assert Pinner(GOOD, observers=[mine]).reporter.sinks == (mine,)
+
+
+def test_a_reporter_of_ones_own():
+    """It is used as it is, may be shared, and nothing is added to it."""
+    reporter = Reporter(CallbackReports(print))
+    pinners = [Pinner(GOOD, observers=[reporter, print]) for _ in range(2)]
+    assert [pinner.reporter for pinner in pinners] == [reporter] * 2
+    assert [sink.name for sink in reporter.sinks] == ["callback"]
+    assert Pinner(GOOD, observers=[Reporter()]).reporter.sinks == ()
+
+
+@pytest.mark.parametrize("others", [[CallbackReports(print)], [Reporter()]])
+def test_one_reporter(others):
+    """A second one, or sinks beside it, are refused."""
+    with pytest.raises(InputError, match="a Pinner has one Reporter; give it all the sinks"):
+        Pinner(GOOD, observers=[Reporter(), *others])
 
 
 def test_failing_check_is_a_refusal(caplog):
@@ -163,7 +268,9 @@ def test_failing_check_is_a_refusal(caplog):
     assert (stamp.verdict.outcome, stamp.verdict.decision) == (Outcome.FAILED, Decision.REFUSE)
     assert stamp.verdict.detail == "TypeError: can't compare offset-naive and offset-aware datetimes"
     assert (stamp.generation, stamp.chain, stamp.verdict.rule) == (1, CHAIN, policy.pin_sets[0])
-    [record] = caplog.records
+    assert naive.reporter.flush(10)
+    record, report = caplog.records
+    assert report.getMessage().startswith("refused: example.com could not be checked: TypeError")
     assert record.getMessage() == "the pin check of example.com failed; the connection is refused"
     assert (record.levelname, record.exc_info[0]) == ("ERROR", TypeError)
 

@@ -94,6 +94,13 @@ def test_parse_raises_nothing_but_pin_error(text):
             f"sha256/{B64[:42]}Z=",
             f"is not canonical base64; if it is the right pin, write sha256/{B64[:42]}Y=",
         ),
+        # Not canonical in a place where the alphabet of base64 and that of ASCII disagree: 8 and + are 60 and 62.
+        (
+            f"sha256/{B64[:42]}+=",
+            f"is not canonical base64; if it is the right pin, write sha256/{B64[:42]}8=",
+        ),
+        # Only what is longer than a digest can have curl's second slash.
+        ("sha256//AA==", "is not base64"),
         (f'pin-sha256="{B64}', "does not name its algorithm"),
         (":", "is not a fingerprint: two hexadecimal digits a byte, joined by colons"),
         (HEX + ":", "is not a fingerprint"),
@@ -145,11 +152,31 @@ def test_base64_is_of_the_kind_that_is_asked_for():
     assert Pin.parse(f"sha256/{B64}", kind=PinKind.CERTIFICATE) == Pin(PinKind.CERTIFICATE, DIGEST)
 
 
+def test_kind_is_named():
+    """The kind is never taken by its place alone."""
+    assert Pin.parse(text=f"sha256/{B64}", kind=PinKind.SPKI) == Pin(PinKind.SPKI, DIGEST)
+    assert Pin.from_certificate(data=CERTIFICATE, kind=PinKind.SPKI) == KEY_PIN
+    for make, data in [(Pin.parse, f"sha256/{B64}"), (Pin.from_certificate, CERTIFICATE)]:
+        with pytest.raises(TypeError, match="positional"):
+            make(data, PinKind.SPKI)
+
+
 @pytest.mark.parametrize("digest", [b"", bytes(31), bytes(33), "a" * 32, bytearray(32), None])
 def test_digest_is_32_bytes(digest):
     """A pin holds exactly 32 bytes, and bytes only."""
     with pytest.raises(PinError, match="the digest of a pin is 32 bytes of SHA-256"):
         Pin(PinKind.SPKI, digest)
+
+
+def test_kind_may_be_text():
+    """A text becomes the kind that it names, so that the pin prints as what it is; another one is refused."""
+    pin = Pin("certificate", DIGEST)
+    assert pin.kind is PinKind.CERTIFICATE
+    assert str(pin) == HEX
+    for kind in ("SPKI", "", None, 5):
+        with pytest.raises(PinError) as caught:
+            Pin(kind, DIGEST)
+        assert str(caught.value) == f"{kind!r} is no kind of pin: those are 'spki' and 'certificate'"
 
 
 def test_pins_are_values():

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import pickle
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -61,6 +62,8 @@ def test_defaults():
     assert pin_set.mode is Mode.ENFORCE
     assert (pin_set.expires, pin_set.on_expiry, pin_set.rotation, pin_set.allow_single_pin) == (None, None, "", False)
     assert pin_set.patterns == (HostPattern("example.com", Scope.HOST),)
+    with pytest.raises(TypeError, match="positional"):
+        PinSet("example.com", [A, B])
 
 
 def test_all_lists():
@@ -191,6 +194,11 @@ def test_wrong_types_are_faults():
     assert faults_of_set(pins=None) == [Fault('"example.com".pins', "None is not a list", "put it in brackets")]
     assert faults_of_set(rotation=5) == [Fault('"example.com".rotation', "5 is not a text", "put it in quotes")]
     assert faults_of_set(allow_single_pin=1) == [Fault('"example.com".allow_single_pin', "1 is not true or false")]
+    for field in ("subdomains", "mode"):
+        for value in (5, None):
+            [fault] = faults_of_set(**{field: value})
+            assert fault.path == f'"example.com".{field}'
+            assert fault.reason.startswith(f"{value} is not one of ")
     assert faults_of_set(on_expiry="blok")[0].suggestion == "did you mean 'block'?"
     assert len(faults_of_set(on_expiry="blok")) == 1
 
@@ -300,6 +308,14 @@ def test_pin_sets_and_policies_are_values():
         policy.unlisted = Unlisted.ALLOW
 
 
+def test_repr_is_what_was_said():
+    """A rule in a log is its arguments, and what is derived from them is left out."""
+    one = PinSet(name="a.org", pins=[Pin.parse(A)], mode="off")
+    fields = ", ".join(f"{name}={getattr(one, name)!r}" for name in inspect.signature(PinSet).parameters)
+    assert repr(one) == f"PinSet({fields})"
+    assert repr(Policy((rule("**.org"), one))).endswith(f", {one!r}), unlisted={Unlisted.DENY!r})")
+
+
 def test_policy_takes_any_sequence():
     """Pin sets are kept as a tuple; unlisted may be text."""
     policy = Policy([rule("a.org")], "allow")
@@ -319,6 +335,7 @@ def test_empty_policy_with_an_unknown_word():
 @pytest.mark.parametrize(
     ("first", "second", "pattern"),
     [
+        (rule("example.com"), rule("example.com"), "example.com"),
         (rule("example.com"), rule("EXAMPLE.com."), "example.com"),
         (rule("*.example.com"), rule("example.com", subdomains="one"), "*.example.com"),
         (rule("**.example.com"), rule("example.com", subdomains="all"), "**.example.com"),
@@ -327,7 +344,7 @@ def test_empty_policy_with_an_unknown_word():
     ],
 )
 def test_host_listed_twice(first, second, pattern):
-    """Two rules for one pattern are refused, in any spelling."""
+    """Two rules for one pattern are refused, in any spelling, also when they say the same."""
     place = f'host[1]."{second.name}"'
     assert faults_of(Policy, (first, second)) == [Fault(place, f"{pattern} is already listed", "merge the two")]
 
@@ -351,9 +368,10 @@ def test_every_scope_of_one_base_may_be_listed():
         ("**.com", "b.a.com", "all"),
     ],
 )
-def test_exclusion_below_a_broader_rule(broader, name, subdomains):
+@pytest.mark.parametrize("mode", ["enforce", "report-only"])
+def test_exclusion_below_a_broader_rule(broader, name, subdomains, mode):
     """A host may be switched off where a broader rule covers all of it."""
-    policy = Policy((rule(broader), PinSet(name=name, mode="off", subdomains=subdomains)))
+    policy = Policy((rule(broader, mode=mode), PinSet(name=name, mode="off", subdomains=subdomains)))
     assert policy.find(name.replace("*", "x").replace("xx", "x")).mode is Mode.OFF
 
 
@@ -409,7 +427,9 @@ def test_from_mapping():
     """The short form makes enforced pin sets in order."""
     policy = Policy.from_mapping({"a.com": [A, B], "*.b.com": (Pin.parse(B), C)}, unlisted=Unlisted.ALLOW)
     assert policy == Policy((rule("a.com"), rule("*.b.com", pins=[B, C])), Unlisted.ALLOW)
-    assert Policy.from_mapping({"a.com": [A, B]}).unlisted is Unlisted.DENY
+    assert Policy.from_mapping(pins={"a.com": [A, B]}).unlisted is Unlisted.DENY
+    with pytest.raises(TypeError, match="positional"):
+        Policy.from_mapping({"a.com": [A, B]}, Unlisted.ALLOW)
 
 
 def test_from_mapping_collects_faults():

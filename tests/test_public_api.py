@@ -14,6 +14,7 @@ import pytest
 
 import pinset
 import pinset.httpx
+import pinset.reports
 import pinset.testing
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -36,7 +37,7 @@ def test_is_documented(name: str) -> None:
         assert f"pinset.{name}\n" in reference
 
 
-@pytest.mark.parametrize("module", [pinset, pinset.httpx, pinset.testing])
+@pytest.mark.parametrize("module", [pinset, pinset.httpx, pinset.reports, pinset.testing])
 def test_public_methods_are_documented(module) -> None:
     """Every public method has a docstring."""
     for name in module.__all__:

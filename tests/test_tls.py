@@ -33,6 +33,7 @@ from pinset import (
 )
 from pinset._contexts import _ssl_error, prepare_context
 from pinset._tls import Enforcement, PinnedSSLObject, PinnedSSLSocket
+from pinset.reports import CallbackReports
 from pinset.testing import Authority, Identity, TLSServer
 
 PINNER = Pinner({HOST: [BACKUP, "sha256/BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="]})
@@ -237,10 +238,12 @@ class TestObject:
         """A report-only rule lets a mismatch through, tells the observers and logs a warning."""
         told = []
         policy = Policy((PinSet(name=HOST, pins=[leaf.pin], mode="report-only"),))
-        pair = Pair(bare(Pinner(policy, observers=[told.append]), trust), impostor.server_context(tls=tls))
+        pinner = Pinner(policy, observers=[told.append])
+        pair = Pair(bare(pinner, trust), impostor.server_context(tls=tls))
         pair.shake()
         pair.client.write(b"x")
         assert [verdict.decision for verdict in told] == [Decision.REPORT]
+        assert pinner.reporter.flush(10)
         assert "not enforced" in caplog.text
 
     def test_policy_replaced_during_the_handshake(self, tls, leaf, impostor, trust) -> None:
@@ -692,3 +695,39 @@ def test_asyncio_streams(runner, tls, pins, leaf, impostor, trust, caplog) -> No
     assert server.seen.application_data == b""
     assert server.seen.handshakes == 0
     assert not [record for record in caplog.records if record.name == "asyncio" and record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("tls", VERSIONS)
+class TestReports:
+    """What the handshake hands to reports."""
+
+    def test_port_and_served_chain(self, tls, pins, impostor, trust) -> None:
+        """A refusal is reported with the port, and with what the peer sent."""
+        reports = []
+        pinner = Pinner(pins, observers=[CallbackReports(reports.append)])
+        context = ssl.create_default_context(cafile=trust)
+        prepare_context(context, pinner)
+        pair = Pair(context, impostor.server_context(tls=tls))
+        pair.client.enforce(Enforcement(pinner, _ssl_error, port=8443))
+        with pytest.raises(PinMismatchError):
+            pair.shake()
+        pinner.reporter.close()
+        (report,) = reports
+        assert report.port == 8443
+        assert len(report.served_certificate_chain) == len(impostor.chain)
+
+    def test_chain_that_openssl_refuses(self, tls, pins, genuine, impostor) -> None:
+        """An impostor without a trusted CA is reported too, although no pin was looked at; unlisted hosts are not."""
+        reports = []
+        pinner = Pinner(pins, observers=[CallbackReports(reports.append)])
+        context = genuine.client_context()
+        prepare_context(context, pinner)
+        for host in (HOST, "other.test"):
+            pair = Pair(context, impostor.server_context(tls=tls), host)
+            pair.client.enforce(Enforcement(pinner, _ssl_error, port=443))
+            with pytest.raises(ssl.SSLCertVerificationError, match="verify failed"):
+                pair.shake()
+        pinner.reporter.close()
+        (report,) = reports
+        assert report.hostname == HOST
+        assert len(report.served_certificate_chain) == len(impostor.chain)

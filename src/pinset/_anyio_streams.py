@@ -45,7 +45,7 @@ async def connect_tcp(
     try:
         with anyio.fail_after(timeout):
             stream = await anyio.connect_tcp(host, port, local_host=local_address)
-        return await _with_options(stream, [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *(socket_options or ())])
+        return await adopt(stream, [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *(socket_options or ())])
     except (OSError, UnicodeError, *_BROKEN) as error:
         raise_as_connect_error(error)
 
@@ -59,12 +59,15 @@ async def connect_unix_socket(
     try:
         with anyio.fail_after(timeout):
             stream = await anyio.connect_unix(path)
-        return await _with_options(stream, socket_options or ())
+        return await adopt(stream, socket_options or ())
     except (OSError, *_BROKEN) as error:
         raise_as_connect_error(error)
 
 
-async def _with_options(stream: ByteStream, options: Iterable[SOCKET_OPTION]) -> RawStream:
+async def adopt(stream: ByteStream, options: Iterable[SOCKET_OPTION]) -> RawStream:
+    """
+    A stream over one of anyio's, with the options set.
+    """
     raw = stream.extra(SocketAttribute.raw_socket)
     try:
         for option in options:
@@ -203,14 +206,10 @@ class TLSStream(_Stream):
 
     async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
         """See `_Stream.receive`."""
-        while True:
-            try:
-                return self._layer.read(max_bytes)
-            except ssl.SSLWantReadError:
-                await self._flush()
-                await self._fill()
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return b""
+        while (data := self._layer.read(max_bytes)) is None:
+            await self._flush()
+            await self._fill()
+        return data
 
     async def send(self, item: bytes) -> None:
         """See `_Stream.send`."""

@@ -38,31 +38,8 @@ async def connect_tcp(
     """
     See `httpcore.AsyncNetworkBackend.connect_tcp`.
     """
-    async with _connecting(timeout) as opened:
-        loop = asyncio.get_running_loop()
-        addresses = await _addresses(loop, host, port)
-        local = None if local_address is None else await _addresses(loop, local_address, 0)
-        if local is not None:
-            addresses = _of_the_same_family(addresses, local, local_address)
-
-        def new_socket(address: AddrInfoType) -> socket.socket:
-            made = socket.socket(*address[:3])
-            opened.append(made)
-            return made
-
-        raw = await start_connection(
-            addresses,
-            local_addr_infos=local,
-            happy_eyeballs_delay=_NEXT_ADDRESS_AFTER,
-            loop=loop,
-            socket_factory=new_socket,
-        )
-        opened.remove(raw)
-        _close(opened)
-        opened[:] = [raw]
-        # Both loops set TCP_NODELAY here; what the user wants comes after it.
-        _, connection = await loop.create_connection(lambda: Connection(raw), sock=raw)
-        return _with_options(connection, socket_options)
+    async with connecting(timeout) as opened:
+        return await adopt(await open_socket(opened, host, port, local_address), socket_options)
 
 
 async def connect_unix_socket(
@@ -71,19 +48,19 @@ async def connect_unix_socket(
     """
     See `httpcore.AsyncNetworkBackend.connect_unix_socket`.
     """
-    async with _connecting(timeout) as opened:
-        loop = asyncio.get_running_loop()
+    async with connecting(timeout) as opened:
         raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         opened.append(raw)
         raw.setblocking(False)
-        await loop.sock_connect(raw, path)
-        _, connection = await loop.create_unix_connection(lambda: Connection(raw), sock=raw)
-        return _with_options(connection, socket_options)
+        await asyncio.get_running_loop().sock_connect(raw, path)
+        return await adopt(raw, socket_options)
 
 
 @contextlib.asynccontextmanager
-async def _connecting(timeout: float | None) -> AsyncIterator[list[socket.socket]]:
-    """A list for the sockets that are opened in the block, which are closed if it fails; its errors are httpcore's."""
+async def connecting(timeout: float | None) -> AsyncIterator[list[socket.socket]]:
+    """
+    A list for the sockets that are opened in the block, which are closed if it fails; its errors become httpcore's.
+    """
     opened: list[socket.socket] = []
     try:
         async with asyncio.timeout(timeout):
@@ -93,6 +70,60 @@ async def _connecting(timeout: float | None) -> AsyncIterator[list[socket.socket
         if isinstance(error, RuntimeError):  # uvloop, for a descriptor that it believes in use
             error = OSError(str(error))
         raise_as_connect_error(error)
+
+
+async def open_socket(
+    opened: list[socket.socket], host: str, port: int, local_address: str | None = None
+) -> socket.socket:
+    """
+    A socket connected to *host*; it is the only one left in *opened*.
+
+    Raises:
+        OSError: No address can be reached, or none fits *local_address*.
+        UnicodeError: The host has no IDNA form.
+    """
+    loop = asyncio.get_running_loop()
+    addresses = await _addresses(loop, host, port)
+    local = None if local_address is None else await _addresses(loop, local_address, 0)
+    if local is not None:
+        addresses = _of_the_same_family(addresses, local, local_address)
+
+    def new_socket(address: AddrInfoType) -> socket.socket:
+        made = socket.socket(*address[:3])
+        opened.append(made)
+        return made
+
+    raw = await start_connection(
+        addresses,
+        local_addr_infos=local,
+        happy_eyeballs_delay=_NEXT_ADDRESS_AFTER,
+        loop=loop,
+        socket_factory=new_socket,
+    )
+    opened.remove(raw)
+    _close(opened)
+    opened[:] = [raw]
+    return raw
+
+
+async def adopt(raw: socket.socket, socket_options: Iterable[SOCKET_OPTION] | None) -> RawStream:
+    """
+    A stream over a connected socket, with the options set.
+
+    Raises:
+        OSError: The system does not know an option.
+    """
+    loop = asyncio.get_running_loop()
+    create = loop.create_unix_connection if raw.family == socket.AF_UNIX else loop.create_connection
+    _, connection = await create(lambda: Connection(raw), sock=raw)
+    try:
+        # Both loops have set TCP_NODELAY by now; the user may want it otherwise.
+        for option in socket_options or ():
+            raw.setsockopt(*option)  # pyright: ignore[reportArgumentType, reportCallIssue]  # four forms, which the type does not tell apart
+    except BaseException:
+        connection.abort()
+        raise
+    return RawStream(connection)
 
 
 def _close(opened: Iterable[socket.socket]) -> None:
@@ -127,13 +158,3 @@ def _of_the_same_family(
     if not fitting:
         raise OSError(f"the host has no address of the same family as the local address {local_address}")
     return fitting
-
-
-def _with_options(connection: Connection, options: Iterable[SOCKET_OPTION] | None) -> RawStream:
-    try:
-        for option in options or ():
-            connection.raw.setsockopt(*option)  # pyright: ignore[reportArgumentType, reportCallIssue]  # four forms, which the type does not tell apart
-    except BaseException:
-        connection.abort()
-        raise
-    return RawStream(connection)

@@ -13,6 +13,7 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections import deque
@@ -30,9 +31,8 @@ from pinset._streams import (
     raise_as_connect_error,
 )
 
-# Reading pauses above the first and goes on below the second.
+# Reading pauses when more than this was not taken, and goes on when somebody waits for more.
 _HIGH_WATER = 256 * 1024
-_LOW_WATER = 64 * 1024
 # A write is cut into pieces of this size, so that a body of a gigabyte is not encrypted into memory at once.
 _PIECE = 256 * 1024
 
@@ -48,9 +48,9 @@ class Connection(asyncio.Protocol):
         loop: The event loop that it lives on.
         incoming: The bytes that have arrived and were not read.
         has_ended: Whether nothing more will arrive.
+        is_broken: Whether that came about otherwise than by the peer's decision.
         is_open: Whether something can be sent.
         is_full: Whether the kernel has not taken all that was sent.
-        error: Why the connection was lost.
         turn: Held by a writer that has to wait; others queue up behind it.
     """
 
@@ -63,10 +63,11 @@ class Connection(asyncio.Protocol):
         self.raw = raw
         self.incoming = ssl.MemoryBIO()
         self.has_ended = False
+        self.is_broken = False
         self.is_open = False
         self.is_full = False
-        self.error: Exception | None = None
         self.turn = asyncio.Lock()
+        self._error: Exception | None = None
         self._is_held = False
         self._reader: asyncio.Future[bool] | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -97,11 +98,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
-        if self.is_open and not self.has_ended:
-            self._rescue()
-        self.error = self.error or exc
-        self.is_open = False
-        self._end()
+        if self.is_open:
+            self.is_open = False
+            self._error = exc
+            if not self.has_ended:
+                self.is_broken = True
+                self._rescue()
+            self._end()
         self._wake_writers()
         if not self._lost.done():
             self._lost.set_result(None)
@@ -114,14 +117,6 @@ class Connection(asyncio.Protocol):
         """See `asyncio.BaseProtocol`."""
         self.is_full = False
         self._wake_writers()
-
-    def release(self) -> None:
-        """
-        Go on reading, if enough of what has arrived was taken.
-        """
-        if self._is_held and self.incoming.pending <= _LOW_WATER:
-            self._is_held = False
-            self.transport.resume_reading()
 
     async def wait_for_data(self, deadline: float | None) -> bool:
         """
@@ -137,6 +132,9 @@ class Connection(asyncio.Protocol):
             return True
         if self._reader is not None:
             raise RuntimeError("another task already reads from this connection")
+        if self._is_held:
+            self._is_held = False
+            self.transport.resume_reading()
         reader = self._reader = self.loop.create_future()
         timer = None if deadline is None else self.loop.call_at(deadline, _expire, reader)
         try:
@@ -158,7 +156,8 @@ class Connection(asyncio.Protocol):
                 await waiter
             finally:
                 self._waiters.remove(waiter)
-        self._check_open()
+        if not self.is_open:
+            raise self.failure()
 
     def send(self, data: bytes) -> None:
         """
@@ -167,8 +166,19 @@ class Connection(asyncio.Protocol):
         Raises:
             ConnectionError: The connection is lost or closed.
         """
-        self._check_open()
+        # A write that fails closes the transport at once, and we are told in the next turn of the loop.
+        if not self.is_open or self.transport.is_closing():
+            raise self.failure()
         self.transport.write(data)
+
+    def failure(self) -> ConnectionError:
+        """
+        Why the connection cannot be used any more.
+        """
+        # A new one each time: an error that is raised twice keeps the frames of both, and those the connection.
+        failure = ConnectionError(str(self._error or "the connection is lost"))
+        failure.__cause__ = self._error
+        return failure
 
     def abort(self) -> None:
         """
@@ -177,7 +187,8 @@ class Connection(asyncio.Protocol):
         if not self.is_open:
             return
         self.is_open = False
-        self.error = ConnectionAbortedError("the connection was closed here")
+        self.is_broken = True
+        self._error = ConnectionAbortedError("the connection was closed on this side")
         self.incoming.read()
         self._end()
         self._wake_writers()
@@ -195,16 +206,11 @@ class Connection(asyncio.Protocol):
 
     def _rescue(self) -> None:
         # A write that fails closes the transport, and with it goes the answer that a server gave before it hung up on a
-        # body it did not want. The descriptor is still open here.
-        try:
+        # body it did not want. The descriptor is still open here. An end that follows proves nothing: the error is told
+        # only once.
+        with contextlib.suppress(OSError):
             while data := self.raw.recv(READ_SIZE):
                 self.incoming.write(data)
-        except OSError:
-            pass
-
-    def _check_open(self) -> None:
-        if not self.is_open:
-            raise ConnectionError(str(self.error or "the connection is closed")) from self.error
 
     def _end(self) -> None:
         if not self.has_ended:
@@ -265,7 +271,6 @@ class _Stream(PinsetStream):
                     raise httpcore.ReadTimeout(f"nothing arrived in {timeout} seconds")
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
-        connection.release()
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -292,6 +297,7 @@ class _Stream(PinsetStream):
             await connection.wait_for_room()
             for start in range(0, len(view), _PIECE):
                 self.put(view[start : start + _PIECE])
+                await asyncio.sleep(0)  # the kernel may take it all at once, again and again
                 await connection.wait_for_room()
 
     async def start_tls(
@@ -332,8 +338,8 @@ class RawStream(_Stream):
             return connection.incoming.read(max_bytes)
         if not connection.has_ended:
             return None
-        if connection.error is not None:
-            raise connection.error
+        if connection.is_broken:
+            raise connection.failure()
         return b""
 
     def put(self, data: bytes | memoryview) -> None:
@@ -411,18 +417,14 @@ class TLSStream(_Stream):
 
     def take(self, max_bytes: int) -> bytes | None:
         """See `_Stream.take`."""
-        while True:
-            try:
-                return self._layer.read(max_bytes)
-            except ssl.SSLWantReadError:
-                if self._outgoing.pending and self.connection.is_open:
-                    self._flush()
-                if not (self._is_inner and self._fill()):
-                    return None
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                if self.connection.error is not None:
-                    raise self.connection.error from None
-                return b""
+        while (data := self._layer.read(max_bytes)) is None:
+            if self._outgoing.pending and self.connection.is_open:
+                self._flush()
+            if not (self._is_inner and self._fill()):
+                return None
+        if not data and self.connection.is_broken:
+            raise self.connection.failure()
+        return data
 
     def put(self, data: bytes | memoryview) -> None:
         """See `_Stream.put`."""

@@ -64,22 +64,6 @@ class HTTPProxy:
         return [(b"Proxy-Authorization", b"Basic " + credentials), *self.headers]
 
 
-@dataclass(frozen=True, slots=True)
-class SOCKSProxy:
-    """
-    A SOCKS5 proxy; names are resolved by the proxy.
-
-    Attributes:
-        host: Its name or address.
-        port: Its port.
-        auth: User and password.
-    """
-
-    host: str
-    port: int
-    auth: tuple[bytes, bytes] | None = None
-
-
 @dataclass(slots=True)
 class Protocol:
     """
@@ -114,9 +98,9 @@ class Connector:
     Makes connections by the one road of its transport.
 
     Attributes:
-        backend: The network.
+        backend: The network, or a SOCKS proxy in front of it.
         context_for: The TLS of an origin, by host and port.
-        proxy: The proxy to go through, or None.
+        proxy: The HTTP proxy to go through, or None.
         http1: Whether HTTP/1.1 may be spoken.
         http2: Whether HTTP/2 may be spoken.
         uds: The path of a Unix socket in place of TCP.
@@ -127,7 +111,7 @@ class Connector:
 
     backend: PinnedBackend
     context_for: Callable[[str, int], OriginContext]
-    proxy: HTTPProxy | SOCKSProxy | None = None
+    proxy: HTTPProxy | None = None
     http1: bool = True
     http2: bool = False
     uds: str | None = None
@@ -180,15 +164,13 @@ class Connector:
     ) -> Protocol:
         proxy = self.proxy
         on_step()
-        if isinstance(proxy, HTTPProxy):
+        if proxy is not None:
             if origin.scheme == b"http":
                 stream = await self._reach_proxy(proxy, extensions, on_step)
                 protocol = _http1(proxy.origin, stream)
                 protocol.forward = _Forward(proxy).rewrite
                 return protocol
             stream = await self._tunnel(proxy, origin, extensions, on_step)
-        elif isinstance(proxy, SOCKSProxy):
-            stream = await self._through_socks(proxy, origin, extensions)
         else:
             stream = await self._reach(origin, extensions)
         if origin.scheme not in _TLS_SCHEMES:
@@ -264,9 +246,6 @@ class Connector:
                 await connection.aclose()
             raise httpcore.ProxyError(f"{response.status} {reason}")
         return stream
-
-    async def _through_socks(self, proxy: SOCKSProxy, origin: httpcore.Origin, extensions: Extensions) -> PinsetStream:
-        raise NotImplementedError
 
 
 async def _start_tls(

@@ -39,7 +39,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> PinsetStream:
         """See `httpcore.AsyncNetworkBackend.connect_tcp`."""
-        connect = _asyncio_connect.connect_tcp if _is_asyncio() else _anyio_streams.connect_tcp
+        connect = _asyncio_connect.connect_tcp if is_asyncio() else _anyio_streams.connect_tcp
         return await connect(host, port, timeout, local_address, socket_options)
 
     async def connect_unix_socket(
@@ -49,7 +49,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> PinsetStream:
         """See `httpcore.AsyncNetworkBackend.connect_unix_socket`."""
-        connect = _asyncio_connect.connect_unix_socket if _is_asyncio() else _anyio_streams.connect_unix_socket
+        connect = _asyncio_connect.connect_unix_socket if is_asyncio() else _anyio_streams.connect_unix_socket
         return await connect(path, timeout, socket_options)
 
     async def sleep(self, seconds: float) -> None:
@@ -57,7 +57,10 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         await anyio.sleep(seconds)
 
 
-def _is_asyncio() -> bool:
+def is_asyncio() -> bool:
+    """
+    Whether the running task is one of asyncio's.
+    """
     # Not by the running loop alone: trio as a guest runs on top of one.
     try:
         return asyncio.current_task() is not None

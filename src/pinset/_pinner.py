@@ -6,6 +6,7 @@ Rules of this module:
 1. Policy and generation change together, in one assignment. A check sees one policy from beginning to end.
 2. A check that fails is a refusal. Whatever goes wrong in it is logged and becomes `Outcome.FAILED`.
 3. Observers are told and cannot answer: their errors are logged and dropped, and they run after the decision is made.
+4. Enforcement is never lost in silence: what a rule does not enforce, or no longer, is reported, to the log at least.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
+from time import perf_counter
 
-from pinset._errors import Fault, PolicyError
+from pinset._errors import Fault, InputError, PolicyError
 from pinset._evaluate import evaluate, refuse
 from pinset._pins import Pin
 from pinset._policy import Policy
 from pinset._verdict import Decision, Outcome, Verdict
+from pinset.reports._reporter import Reporter, Served
+from pinset.reports._sink import ReportSink
+from pinset.reports.log import LogReports
 
 Observer = Callable[[Verdict], None]
 Pins = Mapping[str, Sequence[Pin | str]]
@@ -38,11 +43,13 @@ class Stamp:
         generation: The number of the policy that gave the verdict.
         verdict: What that policy said.
         chain: The verified chain of the connection, leaf first, DER.
+        port: The port of the host; 0 where nobody said.
     """
 
     generation: int
     verdict: Verdict
     chain: tuple[bytes, ...]
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +64,27 @@ class Pinner:
 
     Args:
         pins: A `Policy`, or pins by host pattern.
-        observers: Called with the `Verdict` of every handshake, on the event loop: they must return at once.
+        observers: Functions that are called with the `Verdict` of every handshake, on the event loop: they must return
+            at once. And sinks of `pinset.reports`, or one `pinset.reports.Reporter` with sinks and settings of its own.
+            Without a `Reporter`, reports go to the log also when nobody asked for it.
         clock: Returns the present instant, aware.
 
     Raises:
         PolicyError: *pins* is a mapping that makes no policy.
+        InputError: There is more than one `Reporter` among *observers*, or one and sinks beside it.
     """
 
     def __init__(
         self,
         pins: Policy | Pins,
         *,
-        observers: Iterable[Observer] = (),
+        observers: Iterable[Observer | ReportSink | Reporter] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._in_force = _InForce(1, as_policy(pins))
-        self._observers = tuple(observers)
+        self._reporter, self._observers = _sort_out(tuple(observers))
         self._clock = clock
+        self._reporter.adopt(self._in_force.policy)
 
     def __repr__(self) -> str:
         force = self._in_force
@@ -93,6 +104,13 @@ class Pinner:
         """
         return self._in_force.generation
 
+    @property
+    def reporter(self) -> Reporter:
+        """
+        What tells the sinks: to read its counters, to flush and to close it.
+        """
+        return self._reporter
+
     def replace(self, pins: Policy | Pins) -> None:
         """
         Put another policy in force, for the next request of every client.
@@ -104,34 +122,53 @@ class Pinner:
             PolicyError: *pins* is a mapping that makes no policy; the present one stays in force.
         """
         policy = as_policy(pins)
+        self._reporter.adopt(policy)
         self._in_force = _InForce(self._in_force.generation + 1, policy)
 
-    def check(self, host: str, chain: Sequence[bytes]) -> Stamp:
+    def check(self, host: str, chain: Sequence[bytes], *, port: int = 0, served: Served | None = None) -> Stamp:
         """
         Judge the verified chain of a handshake, and tell the observers.
 
         Args:
             host: The host that was to be reached.
             chain: What OpenSSL verified for it, leaf first, DER.
+            port: For reports; 0 where it is not known.
+            served: For reports: returns what the peer sent, leaf first, DER, unverified. Called before this returns, and
+                only when a report is made.
 
         Returns:
             The stamp for the connection. Its verdict may refuse; nothing is raised.
         """
-        stamp = self.judge(host, chain)
-        self.tell(stamp.verdict)
+        begin = perf_counter()
+        stamp = self.judge(host, chain, port)
+        self.tell(stamp.verdict, port, served, perf_counter() - begin)
         return stamp
 
-    def refuse(self, host: str, *, outcome: Outcome, detail: str) -> Verdict:
+    def refuse(
+        self, host: str, *, outcome: Outcome, detail: str, port: int = 0, served: Served | None = None
+    ) -> Verdict:
         """
         The verdict on a handshake that left nothing to compare; the observers are told.
+
+        A handshake that OpenSSL refused, because of the CA path, an expiry or a name, is `Outcome.UNVERIFIED` too: that
+        is how most interceptions end, and worth a report although nobody needs the verdict.
+
+        Args:
+            host: The host that was to be reached.
+            outcome: What was found instead of a verified chain.
+            detail: In words; the same for the same cause, because reports are told apart by it.
+            port: As for `check`.
+            served: As for `check`.
         """
         verdict = refuse(self._in_force.policy, host, self._clock(), outcome=outcome, detail=detail)
-        self.tell(verdict)
+        self.tell(verdict, port, served)
         return verdict
 
     def renew(self, stamp: Stamp) -> Stamp:
         """
         The stamp under the policy in force now: *stamp* itself while that holds, which is the usual case.
+
+        The observers are told only if the connection was enforced and goes on without being.
 
         Args:
             stamp: The stamp of a connection that was let in earlier.
@@ -141,9 +178,12 @@ class Pinner:
             verdict.valid_until is None or self._clock() < verdict.valid_until
         ):
             return stamp
-        return self.judge(verdict.host, stamp.chain)
+        renewed = self.judge(verdict.host, stamp.chain, stamp.port)
+        if verdict.enforced and not renewed.verdict.enforced and renewed.verdict.decision is not Decision.REFUSE:
+            self.tell(renewed.verdict, stamp.port)
+        return renewed
 
-    def judge(self, host: str, chain: Sequence[bytes]) -> Stamp:
+    def judge(self, host: str, chain: Sequence[bytes], port: int = 0) -> Stamp:
         """
         As `check`, without telling anybody.
         """
@@ -154,20 +194,41 @@ class Pinner:
         except Exception as error:
             _logger.exception("the pin check of %s failed; the connection is refused", host)
             verdict = refuse(force.policy, host, now, outcome=Outcome.FAILED, detail=f"{type(error).__name__}: {error}")
-        return Stamp(force.generation, verdict, chain)
+        return Stamp(force.generation, verdict, chain, port)
 
-    def tell(self, verdict: Verdict) -> None:
+    def tell(self, verdict: Verdict, port: int = 0, served: Served | None = None, seconds: float = 0.0) -> None:
         """
-        Tell the observers, and the log what is let through against the pins.
+        Tell the reporter and the observers about a handshake; none of them can change the decision.
+
+        Args:
+            verdict: What was said about it.
+            port: As for `check`.
+            served: As for `check`.
+            seconds: What the check took.
         """
-        if verdict.decision is Decision.REPORT:
-            # Enforcement is never lost in silence.
-            _logger.warning("not enforced: %s", verdict.explain())
+        try:
+            self._reporter.observe(verdict, port=port, served=served, seconds=seconds)
+        except Exception:
+            _logger.exception("a pinset report failed; the decision stands")
         for observer in self._observers:
             try:
                 observer(verdict)
             except Exception:
                 _logger.exception("a pinset observer failed; the decision stands")
+
+
+def _sort_out(observers: Sequence[Observer | ReportSink | Reporter]) -> tuple[Reporter, tuple[Observer, ...]]:
+    """The one reporter, made of the sinks if need be, and the observers that are plain functions."""
+    reporters = [one for one in observers if isinstance(one, Reporter)]
+    sinks = [one for one in observers if isinstance(one, ReportSink)]
+    functions = tuple(one for one in observers if not isinstance(one, Reporter | ReportSink))
+    if len(reporters) + bool(sinks) > 1:
+        raise InputError("a Pinner has one Reporter; give it all the sinks")
+    if reporters:
+        return reporters[0], functions
+    if not any(isinstance(sink, LogReports) for sink in sinks):
+        sinks.append(LogReports())
+    return Reporter(*sinks), functions
 
 
 def as_pinner(pins: Pinner | Policy | Pins) -> Pinner:

@@ -50,13 +50,17 @@ class Pin:
         digest: 32 bytes.
 
     Raises:
-        PinError: *digest* is not 32 bytes.
+        PinError: *kind* is no `PinKind`, nor the text of one, or *digest* is not 32 bytes.
     """
 
     kind: PinKind
     digest: bytes
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "kind", PinKind(self.kind))
+        except ValueError:
+            raise PinError(f"{self.kind!r} is no kind of pin: those are 'spki' and 'certificate'") from None
         if not isinstance(self.digest, bytes) or len(self.digest) != _DIGEST_SIZE:
             raise PinError(f"the digest of a pin is {_DIGEST_SIZE} bytes of SHA-256")
 

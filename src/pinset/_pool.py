@@ -27,6 +27,7 @@ import httpcore
 from pinset._assignment import Assignment, Connection, Flight, Waiter
 from pinset._connect import Connector, Key
 from pinset._http2 import REFUSED_STREAM
+from pinset._network import is_asyncio
 
 _PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
 _CLOSED = "the client was closed while the request waited for a connection"
@@ -237,14 +238,13 @@ class _Task:
     def __init__(self, body: Callable[[Flight], Awaitable[None]], flight: Flight) -> None:
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        if is_asyncio():
+            # A loop keeps no strong reference.
+            self._task = asyncio.get_running_loop().create_task(self._run(body, flight))
+        else:
             import trio  # noqa: PLC0415 - who runs on trio has it
 
             trio.lowlevel.spawn_system_task(self._run, body, flight, context=contextvars.copy_context())
-        else:
-            self._task = loop.create_task(self._run(body, flight))  # a loop keeps no strong reference
 
     def cancel(self) -> None:
         """End the task at its next await, or at its first."""

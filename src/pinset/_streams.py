@@ -96,12 +96,13 @@ class TLSLayer:
             client speaks first, and one segment with Finished and request is cheaper than two.
     """
 
-    __slots__ = ("_ahead", "_enforcement", "_stamp", "incoming", "outgoing", "ssl_object")
+    __slots__ = ("_ahead", "_enforcement", "_failure", "_stamp", "incoming", "outgoing", "ssl_object")
 
     def __init__(
         self, incoming: ssl.MemoryBIO, ssl_context: ssl.SSLContext | OriginContext, server_hostname: str | None
     ) -> None:
         self._ahead = b""
+        self._failure: ssl.SSLError | None = None
         self._stamp: Stamp | None = None
         self._enforcement: Enforcement | None = None
         if isinstance(ssl_context, OriginContext):
@@ -126,36 +127,59 @@ class TLSLayer:
         if self._enforcement is not None:
             self._stamp = _pinned(self.ssl_object).pinset_stamp
 
-    def read(self, max_bytes: int) -> bytes:
+    def read(self, max_bytes: int) -> bytes | None:
         """
         Decrypt what has arrived, at most *max_bytes* of it.
 
+        Returns:
+            None when the peer has to say more first, and nothing at the end: with or without a close_notify.
+
         Raises:
-            ssl.SSLWantReadError: The peer has to say more first.
-            ssl.SSLZeroReturnError, ssl.SSLEOFError: Nothing more will come.
             ssl.SSLError: As OpenSSL finds it.
         """
         if self._ahead:
             data, self._ahead = self._ahead[:max_bytes], self._ahead[max_bytes:]
             return data
-        return self.ssl_object.read(max_bytes)
+        if self._failure is not None:
+            raise self._failure
+        # OpenSSL asks for more by an exception, which costs several times as much as these questions.
+        if not (self.incoming.pending or self.incoming.eof or self.ssl_object.pending()):
+            return None
+        try:
+            data = self.ssl_object.read(max_bytes)
+        except ssl.SSLWantReadError:
+            return None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+        if self.incoming.pending and len(data) < max_bytes:
+            return self._with_more(data, max_bytes)
+        return data
+
+    def _with_more(self, data: bytes, max_bytes: int) -> bytes:
+        # A record holds 16 KiB at most, and the way up through HTTP costs far more than decrypting the next one.
+        pieces, room = [data], max_bytes - len(data)
+        try:
+            while room and self.incoming.pending:
+                pieces.append(self.ssl_object.read(room))
+                room -= len(pieces[-1])
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            pass  # the last two come again
+        except ssl.SSLError as error:
+            self._failure = error
+        return b"".join(pieces)
 
     def is_readable(self) -> bool:
         """
         Whether data or the end is waiting in what has arrived.
         """
-        if self._ahead or self.ssl_object.pending():
-            return True
-        if not self.incoming.pending and not self.incoming.eof:
-            return False
         # A session ticket is no data, and no reason to give up an idle connection. Only reading tells.
         try:
-            self._ahead = self.ssl_object.read(READ_SIZE)
-        except ssl.SSLWantReadError:
-            return False
-        except ssl.SSLError:
-            pass
-        return True
+            data = self.read(READ_SIZE)
+        except ssl.SSLError as error:
+            self._failure = error
+            return True
+        self._ahead = data or b""
+        return data is not None
 
     def accepts(self) -> bool:
         """

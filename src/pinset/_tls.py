@@ -149,7 +149,8 @@ class _Gate:
         if weakness := _weakness(self._tls):
             self._refuse(enforcement, weakness)
         assert host is not None  # or `_weakness` would have said so
-        return self._accepted(enforcement, enforcement.pinner.check(host, chain))
+        stamp = enforcement.pinner.check(host, chain, port=enforcement.port, served=self._served)
+        return self._accepted(enforcement, stamp)
 
     def _judged_by_session(self, enforcement: Enforcement) -> Stamp:
         # The leaf only tells mix-ups of our own store: the server has proven the session's secret and no key.
@@ -159,7 +160,7 @@ class _Gate:
             self._refuse(enforcement, weakness)
         assert self._offered is not None  # or it would have been refused
         stamp = enforcement.pinner.renew(self._offered[1])
-        enforcement.pinner.tell(stamp.verdict)
+        enforcement.pinner.tell(stamp.verdict, enforcement.port)
         return self._accepted(enforcement, stamp)
 
     def _accepted(self, enforcement: Enforcement, stamp: Stamp) -> Stamp:
@@ -170,9 +171,27 @@ class _Gate:
 
     def _refuse(self, enforcement: Enforcement, detail: str) -> NoReturn:
         host = self._tls.server_hostname or "localhost"
-        verdict = enforcement.pinner.refuse(host, outcome=Outcome.UNVERIFIED, detail=detail)
+        verdict = self._tell_refusal(enforcement, host, detail)
         self._refusal = enforcement.error(verdict)
         raise self._refusal
+
+    def _tell_refusal(self, enforcement: Enforcement, host: str, detail: str) -> Verdict:
+        return enforcement.pinner.refuse(
+            host, outcome=Outcome.UNVERIFIED, detail=detail, port=enforcement.port, served=self._served
+        )
+
+    def _report_unverified(self, error: ssl.SSLCertVerificationError) -> None:
+        """OpenSSL has refused the chain, as it does most interceptions: nothing to judge, and something to report."""
+        host = self._tls.server_hostname
+        if (
+            self._enforcement is not None
+            and host is not None
+            and self._enforcement.pinner.policy.find(host) is not None
+        ):
+            self._tell_refusal(self._enforcement, host, f"OpenSSL refused the chain: {error.verify_message}")
+
+    def _served(self) -> list[bytes]:
+        return unverified_chain(self._tls)
 
     def _shut(self) -> None:
         """Refuse to carry data: there is no stamp."""
@@ -213,6 +232,9 @@ class PinnedSSLObject(_Gate, ssl.SSLObject):
             super().do_handshake()
         except ssl.SSLWantReadError:
             self._judge_early()
+            raise
+        except ssl.SSLCertVerificationError as error:
+            self._report_unverified(error)
             raise
         if self._stamp is None:
             self._judge()
@@ -331,7 +353,11 @@ class PinnedSSLSocket(_Gate, ssl.SSLSocket):
             RefusedError: The chain was verified and the pins refuse it. No application byte has left.
         """
         self._bind()
-        super().do_handshake(block)
+        try:
+            super().do_handshake(block)
+        except ssl.SSLCertVerificationError as error:
+            self._report_unverified(error)
+            raise
         try:
             self._judge()
         except BaseException:
@@ -427,6 +453,12 @@ if sys.version_info >= (3, 13):
         """
         return tls.get_verified_chain()
 
+    def unverified_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
+        """
+        What the peer sent, leaf first, DER. It proves nothing, and is for reports only.
+        """
+        return tls.get_unverified_chain()
+
 else:
     import _ssl
 
@@ -436,4 +468,11 @@ else:
         The chain that OpenSSL verified in this handshake, leaf first, DER; empty before, and on a resumed session.
         """
         chain = tls._sslobj.get_verified_chain()  # type: ignore[union-attr]
+        return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain or ()]
+
+    def unverified_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
+        """
+        What the peer sent, leaf first, DER. It proves nothing, and is for reports only.
+        """
+        chain = tls._sslobj.get_unverified_chain()  # type: ignore[union-attr]
         return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain or ()]

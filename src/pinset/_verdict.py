@@ -142,7 +142,7 @@ def _next(verdict: Verdict) -> Iterator[str]:
         case Outcome.UNLISTED:
             yield 'Add the host and its pins to the policy, or say unlisted = "allow" to reach hosts without pins.'
         case Outcome.UNVERIFIED:
-            yield "Leave certificate and host name verification on; pins are compared only with a verified chain."
+            yield "Leave certificate and host name verification on: mend the chain at the server, or find who is in between."
         case Outcome.UNREADABLE:
             yield "Have the server's certificate issued anew in DER; nothing here can be relaxed."
         case Outcome.FAILED:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
     from httpx._types import AuthTypes, CertTypes, CookieTypes, HeaderTypes, ProxyTypes, QueryParamTypes, TimeoutTypes
 
-    from pinset._connect import HTTPProxy, SOCKSProxy
+    from pinset._connect import HTTPProxy
     from pinset._network import OriginContext
 
 __all__ = [
@@ -129,6 +129,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         from pinset._connect import Connector  # noqa: PLC0415
         from pinset._network import OriginContext, PinnedBackend  # noqa: PLC0415
         from pinset._pool import PinnedPool  # noqa: PLC0415
+        from pinset._socks import SocksBackend  # noqa: PLC0415
 
         self._pinner = as_pinner(pins)
         if not (http1 or http2):
@@ -141,11 +142,18 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         def context_for(host: str, port: int) -> OriginContext:  # noqa: ARG001 - the TLS object knows the host
             return OriginContext(context, Enforcement(self._pinner, _httpx_error, sessions, port))
 
+        backend, http_proxy = PinnedBackend(), None
+        if isinstance(proxy, (str, httpx.URL)):
+            proxy = httpx.Proxy(proxy)
+        if proxy is not None and proxy.url.scheme in _SOCKS_SCHEMES:
+            backend = SocksBackend(proxy.url.host, proxy.url.port or _SOCKS_PORT, proxy.raw_auth)
+        elif proxy is not None:
+            http_proxy = _http_proxy(proxy, trust_env=trust_env)
         self._pool = PinnedPool(  # type: ignore[assignment]  # of httpcore's pool, httpx uses no more than this has
             Connector(
-                backend=PinnedBackend(),
+                backend=backend,
                 context_for=context_for,
-                proxy=None if proxy is None else _proxy(proxy, trust_env=trust_env),
+                proxy=http_proxy,
                 http1=http1,
                 http2=http2,
                 uds=uds,
@@ -204,6 +212,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         _check_server_name(request.extensions.get("sni_hostname"), host)
 
 
+_SOCKS_SCHEMES = frozenset({"socks5", "socks5h"})
 _SOCKS_PORT = 1080
 _TLS_SCHEMES = frozenset({"https", "wss"})
 
@@ -264,17 +273,12 @@ def _protocols(*, http1: bool, http2: bool) -> Sequence[str]:
     return tuple(name for name, spoken in (("http/1.1", http1), ("h2", http2)) if spoken)
 
 
-def _proxy(proxy: ProxyTypes, *, trust_env: bool) -> HTTPProxy | SOCKSProxy:
+def _http_proxy(proxy: httpx.Proxy, *, trust_env: bool) -> HTTPProxy:
     import httpcore  # noqa: PLC0415 - see PinnedAsyncTransport
 
-    from pinset._connect import HTTPProxy, SOCKSProxy  # noqa: PLC0415 - likewise
+    from pinset._connect import HTTPProxy  # noqa: PLC0415 - likewise
 
-    if isinstance(proxy, (str, httpx.URL)):
-        proxy = httpx.Proxy(proxy)
-    url, auth = proxy.url, proxy.raw_auth
-    if url.scheme in ("socks5", "socks5h"):
-        return SOCKSProxy(url.host, url.port or _SOCKS_PORT, auth)
-    context = proxy.ssl_context
+    url, context = proxy.url, proxy.ssl_context
     if url.scheme == "https" and context is None:
         context = shared_context(_DEFAULT_CONTEXTS[trust_env], ("http/1.1",), trust_env=trust_env)
     if url.scheme != "https" and context is not None:
@@ -282,7 +286,9 @@ def _proxy(proxy: ProxyTypes, *, trust_env: bool) -> HTTPProxy | SOCKSProxy:
             "the proxy is spoken to without TLS, so its ssl_context has no use; use an https:// proxy URL"
         )
     port = url.port or (443 if url.scheme == "https" else 80)
-    return HTTPProxy(httpcore.Origin(url.raw_scheme, url.raw_host, port), auth, tuple(proxy.headers.raw), context)
+    return HTTPProxy(
+        httpcore.Origin(url.raw_scheme, url.raw_host, port), proxy.raw_auth, tuple(proxy.headers.raw), context
+    )
 
 
 class PinnedAsyncClient(httpx.AsyncClient):

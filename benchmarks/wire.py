@@ -1,0 +1,418 @@
+"""
+Requests over loopback: a pinned client against stock httpx and against httpx as pip installs it, interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import ROOT, footer, markdown, progress, save, setup, spread
+from pinset.testing import Authority
+
+_HOST = "127.0.0.1"
+_CONFIGURATION = """
+daemon off;
+master_process off;
+worker_processes 1;
+worker_rlimit_nofile 8192;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    default_type text/plain;
+    keepalive_requests 100000000;
+    keepalive_timeout 3600s;
+    ssl_session_cache shared:S:1m;
+    {servers}
+}}
+"""
+_SERVER = """
+    server {{
+        listen {host}:{port} ssl;
+        ssl_certificate {chain};
+        ssl_certificate_key {key};
+        ssl_protocols {protocol};
+        location / {{ return 200 "{body}"; }}
+    }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """
+    What a client is asked to do for one sample.
+
+    Attributes:
+        name: In the table.
+        order: What the client process is told; see `benchmarks._client`.
+        server: The kind of key and the version of TLS.
+        variants: Who takes part, the yardstick first.
+        bars: The most that a ratio may be, by yardstick.
+    """
+
+    name: str
+    order: dict[str, Any]
+    server: tuple[str, str] = ("EC", "TLSv1.3")
+    variants: tuple[str, ...] = ("stock", "stock-again", "plain", "pinned")
+    bars: tuple[tuple[str, float], ...] = ()
+
+
+def _scenarios(*, quick: bool) -> list[Scenario]:
+    cold, warm, crowd = (25, 120, 300) if quick else (50, 300, 1_000)
+    everybody = ("stock", "stock-again", "plain", "pinned", "pinned-full")
+    found = [
+        Scenario(
+            f"cold, {key}, {protocol}, {loop}",
+            {"kind": "cold", "requests": cold, "loop": loop},
+            (key, protocol),
+            everybody,
+            ((("stock", 0.65), ("plain", 0.58)) if (key, protocol, loop) == ("EC", "TLSv1.3", "asyncio") else ()),
+        )
+        for key, protocol, loop in (
+            ("EC", "TLSv1.3", "asyncio"),
+            ("EC", "TLSv1.2", "asyncio"),
+            ("RSA", "TLSv1.3", "asyncio"),
+            ("RSA", "TLSv1.2", "asyncio"),
+            ("EC", "TLSv1.3", "uvloop"),
+        )
+    ]
+    found += [
+        Scenario(
+            f"warm, one at a time, {loop}",
+            {"kind": "warm", "requests": warm, "loop": loop},
+            bars=(("stock", 0.76), ("plain", 0.50)) if loop == "asyncio" else (),
+        )
+        for loop in ("asyncio", "uvloop")
+    ]
+    found += [
+        Scenario("warm, 50 at a time", {"kind": "warm", "requests": crowd, "concurrency": 50}),
+        Scenario(
+            "warm, 100 at a time",
+            {"kind": "warm", "requests": crowd, "concurrency": 100},
+            bars=(("stock", 0.25), ("plain", 0.22)),
+        ),
+        Scenario(
+            "warm, 100 at a time, limits of 1,000",
+            {"kind": "warm", "requests": 200, "concurrency": 100, "limit": 1_000},
+            bars=(("stock", 0.05), ("plain", 0.05)),
+        ),
+        Scenario(
+            "further client, default trust", {"kind": "client", "requests": 20}, bars=(("stock", 0.05), ("plain", 0.05))
+        ),
+        # Stock httpx does not finish these in a minute, so pinset is measured against itself.
+        Scenario(
+            "warm, 10 at a time, limits of 1,000",
+            {"kind": "warm", "requests": 2_000, "concurrency": 10, "limit": 1_000},
+            variants=("pinned",),
+        ),
+        Scenario(
+            "warm, 1,000 at a time, limits of 1,000",
+            {"kind": "warm", "requests": 2_000, "concurrency": 1_000, "limit": 1_000},
+            variants=("pinned",),
+        ),
+        Scenario("one GET, 1 idle connection", {"kind": "idle", "requests": warm, "limit": 1}, variants=("pinned",)),
+        Scenario(
+            "one GET, 1,000 idle connections", {"kind": "idle", "requests": warm, "limit": 1_000}, variants=("pinned",)
+        ),
+    ]
+    return found
+
+
+# Of pinset against itself: the scenario, the one it is compared with, and the most that the ratio may be.
+_OWN_BARS = (
+    ("warm, 1,000 at a time, limits of 1,000", "warm, 10 at a time, limits of 1,000", 1.4),
+    ("one GET, 1,000 idle connections", "one GET, 1 idle connection", 1.2),
+)
+_FULL_BARS = (("stock", 0.80), ("plain", 0.72))  # cold, without resumption
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """
+    Measure, print the tables, and write the samples.
+    """
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if nginx is None:
+        sys.exit("this benchmark needs nginx")
+    _raise_file_limit()
+    scenarios = _scenarios(quick=arguments.quick)
+    plan = {"fleets": 1, "rounds": 4} if arguments.quick else {"fleets": 3, "rounds": 7}
+    document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
+    document["plain"] = _plain_versions(arguments.plain)
+    said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
+    document["versions"]["nginx"] = said.strip().rpartition("/")[2]
+    samples: list[dict[str, Any]] = []
+    with _server(nginx) as configs:
+        for fleet in range(plan["fleets"]):
+            with ExitStack() as stack:
+                clients = _Fleet(stack, configs, arguments.plain)
+                for number in range(-1, plan["rounds"]):  # the first is not kept
+                    taken = {
+                        scenario.name: _sample(clients, scenario)
+                        for scenario in random.sample(scenarios, len(scenarios))
+                    }
+                    if number >= 0:
+                        samples.append({"fleet": fleet, "round": number, **taken})
+                    progress(f"fleet {fleet + 1} of {plan['fleets']}, round {number + 2} of {plan['rounds'] + 1}")
+    document["summary"] = _summary(samples, scenarios)
+    document["samples"] = samples
+    print(_report(document))
+    save(document, arguments.out)
+
+
+def _raise_file_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if most == resource.RLIM_INFINITY else min(8192, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _plain_versions(python: Path | None) -> str:
+    if python is None:
+        return "skipped: no environment with httpx alone was given (--plain)"
+    script = (
+        "import importlib.metadata as m; print(', '.join(sorted(f'{d.name} {d.version}' for d in m.distributions())))"
+    )
+    return subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class _Client:
+    """
+    A client process and the pipes to it.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], config: dict[str, Any]) -> None:
+        self._process = process
+        self.facts = self.ask(config)
+
+    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """One line there, one line back."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a client process has ended; its error is above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class _Fleet:
+    """
+    The client processes, one for each variant, server and event loop, started when first asked for.
+    """
+
+    def __init__(self, stack: ExitStack, configs: dict[tuple[str, str], dict[str, Any]], plain: Path | None) -> None:
+        self._stack = stack
+        self._configs = configs
+        self._plain = plain
+        self._clients: dict[tuple[str, tuple[str, str], str], _Client] = {}
+
+    def takes_part(self, variant: str, loop: str) -> bool:
+        """The plain environment is there only if it was given, and has no uvloop."""
+        return variant != "plain" or (self._plain is not None and loop == "asyncio")
+
+    def client(self, variant: str, server: tuple[str, str], loop: str) -> _Client:
+        """The process for one of them."""
+        key = variant, server, loop
+        if key not in self._clients:
+            python = self._plain if variant == "plain" else Path(sys.executable)
+            config = {**self._configs[server], "variant": variant, "loop": loop}
+            self._clients[key] = self._stack.enter_context(_client(str(python), config))
+        return self._clients[key]
+
+
+@contextmanager
+def _client(python: str, config: dict[str, Any]) -> Iterator[_Client]:
+    process = subprocess.Popen(
+        [python, "-m", "benchmarks._client"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        _bind(process.pid, 1)
+        yield _Client(process, config)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(10)
+
+
+def _bind(pid: int, which: int) -> None:
+    """Clients on one processor, nginx on another, where there are two and the system lets us choose."""
+    if hasattr(os, "sched_setaffinity"):
+        cpus = sorted(os.sched_getaffinity(0))
+        if len(cpus) > 1:
+            os.sched_setaffinity(pid, {cpus[which]})
+
+
+@contextmanager
+def _server(nginx: str) -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
+    """One nginx with a port for each kind of key and version of TLS; the configuration of clients for each."""
+    configs: dict[tuple[str, str], dict[str, Any]] = {}
+    servers = []
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for kind in ("EC", "RSA"):
+            authority = Authority(kind, key="ec" if kind == "EC" else "rsa")
+            identity, backup = authority.issue(_HOST), authority.issue(_HOST)
+            chain, key = identity.write(directory, kind)
+            (directory / f"{kind}-roots.pem").write_text(authority.root_pem)
+            for protocol in ("TLSv1.2", "TLSv1.3"):
+                port = _free_port()
+                servers.append(
+                    _SERVER.format(host=_HOST, port=port, chain=chain, key=key, protocol=protocol, body="x" * 100)
+                )
+                configs[kind, protocol] = {
+                    "url": f"https://{_HOST}:{port}/",
+                    "roots": str(directory / f"{kind}-roots.pem"),
+                    "pins": {_HOST: [identity.pin, backup.pin]},
+                    "port": port,
+                }
+        configuration = directory / "nginx.conf"
+        configuration.write_text(_CONFIGURATION.format(directory=directory, servers="".join(servers)))
+        process = subprocess.Popen([nginx, "-p", name, "-c", str(configuration)], stderr=subprocess.DEVNULL)
+        try:
+            _bind(process.pid, 0)
+            for config in configs.values():
+                _wait_for(config["port"], process)
+            yield configs
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(100):
+        if process.poll() is not None:
+            raise RuntimeError("nginx has ended at once")
+        try:
+            socket.create_connection((_HOST, port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("nginx does not answer")
+
+
+def _sample(clients: _Fleet, scenario: Scenario) -> dict[str, dict[str, float]]:
+    """One sample of every variant, in random order."""
+    loop = scenario.order.get("loop", "asyncio")
+    variants = [variant for variant in scenario.variants if clients.takes_part(variant, loop)]
+    order = {name: value for name, value in scenario.order.items() if name != "loop"}
+    return {
+        variant: clients.client(variant, scenario.server, loop).ask(order)
+        for variant in random.sample(variants, len(variants))
+    }
+
+
+def _summary(samples: Sequence[dict[str, Any]], scenarios: Sequence[Scenario]) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for scenario in scenarios:
+        taken = [sample[scenario.name] for sample in samples]
+        entry: dict[str, Any] = {}
+        for variant in (name for name in scenario.variants if name in taken[0]):
+            entry[variant] = {
+                "cpu": spread([one[variant]["cpu"] for one in taken], 1),
+                "wall": spread([one[variant]["wall"] for one in taken], 1),
+                "resumed": round(sum(one[variant]["resumed"] for one in taken) / len(taken), 3),
+            }
+            for yardstick in ("stock", "plain"):
+                if yardstick in taken[0] and variant != yardstick:
+                    for measure in ("cpu", "wall"):
+                        ratios = [one[variant][measure] / one[yardstick][measure] for one in taken]
+                        entry[variant][f"{measure}/{yardstick}"] = spread(ratios)
+        summary[scenario.name] = entry
+    summary["bars"] = list(_bars(summary, scenarios, samples))
+    return summary
+
+
+def _bars(
+    summary: dict[str, Any], scenarios: Sequence[Scenario], samples: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The figures to reach, and what was reached."""
+
+    def bar(what: str, reached: float, most: float) -> dict[str, Any]:
+        return {"what": what, "reached": round(reached, 3), "bar": most, "held": reached <= most}
+
+    for scenario in scenarios:
+        wanted = [("pinned", *each) for each in scenario.bars]
+        if scenario.bars and "pinned-full" in scenario.variants:
+            wanted += [("pinned-full", *each) for each in _FULL_BARS]
+        for variant, yardstick, most in wanted:
+            ratio = summary[scenario.name][variant].get(f"cpu/{yardstick}")
+            if ratio is not None:
+                yield bar(f"{scenario.name}: {variant} to {yardstick}", ratio["median"], most)
+    for name, other, most in _OWN_BARS:
+        ratios = [sample[name]["pinned"]["cpu"] / sample[other]["pinned"]["cpu"] for sample in samples]
+        yield bar(f"{name}, to: {other}", spread(ratios)["median"], most)
+
+
+def _report(document: dict[str, Any]) -> str:
+    summary = document["summary"]
+    rows = []
+    for name, entry in summary.items():
+        if name == "bars":
+            continue
+        for variant, figures in entry.items():
+            rows.append(
+                [
+                    name,
+                    variant,
+                    f"{figures['cpu']['median']:.0f} ({figures['cpu']['q1']:.0f} – {figures['cpu']['q3']:.0f})",
+                    _ratio(figures, "cpu/stock"),
+                    _ratio(figures, "cpu/plain"),
+                    f"{figures['wall']['median']:.0f}",
+                    _ratio(figures, "wall/stock"),
+                    f"{figures['resumed']:.0%}" if name.startswith("cold") else "",
+                ]
+            )
+    head = [
+        "request",
+        "client",
+        "CPU µs: median (quartiles)",
+        "to stock",
+        "to plain",
+        "wall µs",
+        "wall to stock",
+        "resumed",
+    ]
+    bars = [
+        [bar["what"], f"{bar['reached']:.3f}", f"{bar['bar']:.2f}", "held" if bar["held"] else "NOT held"]
+        for bar in summary["bars"]
+    ]
+    plan = document["plan"]
+    return (
+        f"{markdown(head, rows)}\n\n{markdown(['figure to reach', 'reached', 'bar', ''], bars)}\n\n"
+        f"{plan['fleets']} × {plan['rounds']} interleaved rounds. Plain environment: {document['plain']}.\n\n{footer(document)}"
+    )
+
+
+def _ratio(figures: dict[str, Any], name: str) -> str:
+    ratio = figures.get(name)
+    return f"{ratio['median']:.3f} ({ratio['q1']:.3f} – {ratio['q3']:.3f})" if ratio else ""
