@@ -83,6 +83,8 @@ def collector_off():
         logger.removeHandler(complaints)
         gc.enable()
     unclosed = [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)]
+    # trio's word on an upload that was given up, with the stock client too. The generator of a bytes body holds nothing.
+    unclosed = [message for message in unclosed if "'httpx._content.ByteStream" not in message]
     assert not unclosed, f"left to the collector: {unclosed}"
     assert not complaints.messages, f"logged by asyncio: {complaints.messages}"
 

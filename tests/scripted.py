@@ -207,6 +207,18 @@ def serve_http1(context):
     return script
 
 
+def serve_http2(context):
+    """A script that answers every HTTP/2 request."""
+
+    def script(peer):
+        peer.wrap(context)
+        http = HTTP2(peer)
+        while True:
+            http.respond(http.request().stream)
+
+    return script
+
+
 @dataclass(frozen=True)
 class Request:
     """A request as it came on an HTTP/2 stream."""

@@ -61,6 +61,7 @@ class Connection:
     Attributes:
         flight: The flight whose requests still wait for the server's SETTINGS; HTTP/2 only.
         in_use: The requests on it.
+        abandoned: Streams whose request has left before their end; HTTP/2 only. Nobody resets them, so they still count.
         expires_at: When it is too old to be used again.
         retired: It takes no more requests.
         closed: It was closed, or somebody is closing it.
@@ -70,6 +71,7 @@ class Connection:
     protocol: Protocol
     flight: Flight | None = None
     in_use: int = 0
+    abandoned: int = 0
     expires_at: float | None = None
     retired: bool = False
     closed: bool = False
@@ -80,7 +82,7 @@ class Connection:
         Whether another request would stay within the streams that the server allows.
         """
         frames = self.protocol.frames
-        return self.in_use < (1 if frames is None else frames.max_streams)
+        return self.in_use + self.abandoned < (1 if frames is None else frames.max_streams)
 
     def is_fit(self, now: float) -> bool:
         """
@@ -250,15 +252,23 @@ class Assignment:
         self._cancel(flight)
         return flight
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection, *, at_end: bool = True) -> None:
         """
         A request has left *connection*, in whatever state.
+
+        Args:
+            connection: Where it was.
+            at_end: Whether the response was read to its end, or none is to be expected.
         """
         connection.in_use -= 1
+        if not at_end and connection.protocol.frames is not None:
+            connection.abandoned += 1
         if connection.closed:
             return
         http, frames, origin = connection.protocol.http, connection.protocol.frames, connection.origin
         useful = http.is_idle() if frames is None else http.is_available() and not frames.draining
+        if connection.abandoned and not connection.in_use:
+            useful = False  # the server goes on serving streams that nobody reads; the end of the connection stops it
         # One that the policy refuses would not be taken again, and would lie there until it is too old.
         if connection.retired or not useful or not connection.protocol.stream.accepts():
             self._retire(connection)

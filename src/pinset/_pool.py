@@ -132,7 +132,7 @@ class PinnedPool:
                         raise
                     was_refused = True
             except BaseException:
-                await self._release(connection)
+                await self._release(connection, at_end=False)
                 raise
             else:
                 content = _ResponseBody(response.stream, connection, self._release)  # type: ignore[arg-type]  # likewise
@@ -161,8 +161,8 @@ class PinnedPool:
                     await self._release(connection)
             raise
 
-    async def _release(self, connection: Connection) -> None:
-        self._assignment.give_back(connection)
+    async def _release(self, connection: Connection, *, at_end: bool = True) -> None:
+        self._assignment.give_back(connection, at_end=at_end)
         if self._assignment.doomed:
             with anyio.CancelScope(shield=True):
                 await self._bury()
@@ -282,7 +282,7 @@ class _ResponseBody:
     """
 
     def __init__(
-        self, stream: AsyncIterable[bytes], connection: Connection, release: Callable[[Connection], Awaitable[None]]
+        self, stream: AsyncIterable[bytes], connection: Connection, release: Callable[..., Awaitable[None]]
     ) -> None:
         self._stream = stream
         self._connection: Connection | None = connection
@@ -310,7 +310,7 @@ class _ResponseBody:
                 with anyio.CancelScope(shield=True):
                     await self._stream.aclose()  # type: ignore[attr-defined]  # likewise
         finally:
-            await self._release(connection)
+            await self._release(connection, at_end=self._is_whole)
 
 
 def _key(url: httpcore.URL) -> Key:

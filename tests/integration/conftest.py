@@ -423,6 +423,9 @@ class Relay:
 
     def __enter__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listeners = [self._listener]
+        if _localhost_is_ipv6_too():  # some proxies try the first address of a name, and no other
+            self._listeners.append(socket.create_server(("::1", self.port), family=socket.AF_INET6))
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
         return self
@@ -432,7 +435,8 @@ class Relay:
         socket.create_connection(self._listener.getsockname(), timeout=PATIENCE).close()
         for thread in (self._acceptor, *self._threads):
             thread.join(PATIENCE)
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     @property
     def port(self):
@@ -462,7 +466,7 @@ class Relay:
 
     def _accept(self):
         while True:
-            client, _ = self._listener.accept()
+            client, _ = select.select(self._listeners, [], [])[0][0].accept()
             if self._closing.is_set():
                 client.close()
                 return
@@ -530,9 +534,9 @@ class ProxyServer:
         """What a client takes as ``proxy``. The leg to an HTTPS proxy trusts the authority of the proxy alone."""
         return httpx.Proxy(self.url, ssl_context=self.authority and self.authority.client_context())
 
-    def wait_for_use(self, origin, since):
-        """Wait until the log shows a connection to *origin* after *since*."""
-        self.log.wait_for(rf"(localhost:|127\.0\.0\.1[.:]){origin.port}\b", since)
+    def wait_for_use(self, port, since):
+        """Wait until the log shows a connection to *port* after *since*."""
+        self.log.wait_for(rf"(localhost:|127\.0\.0\.1[.:]|::1[.:\]]+){port}\b", since)
 
 
 @pytest.fixture(scope="session")

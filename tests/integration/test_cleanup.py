@@ -10,13 +10,13 @@ import httpx
 import pytest
 from leftovers import LOOPS, Watch, collector_off, counts, untidy
 from scripted import Scripted, wait_for
+from stages import ONE, STAGES, assert_clean_at
 
 import pinset
 from pinset.testing import Authority
 
 pytestmark = pytest.mark.integration
 
-ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 TIMEOUT = httpx.Timeout(20, pool=0.5)
 loops = pytest.mark.parametrize("loop", LOOPS)
 tunnels = pytest.mark.parametrize("proxy", ["tinyproxy", "squid", "squid_https"], indirect=True)
@@ -272,3 +272,19 @@ def test_a_closed_client_ends_what_is_under_way(lab, loop):
             await wait_for(lambda: not halfway.open and not mute.open, "the servers to see the end")
 
     LOOPS[loop](run)
+
+
+@pytest.mark.parametrize("way", ["asyncio-cancel", "uvloop-scope", "trio-scope", "asyncio-timeout"])
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("proxy", ["tinyproxy", "microsocks"], indirect=True)
+def test_given_up_behind_a_proxy(lab, proxy, stage, way):
+    """The origin behind a proxy stalls at every point, and the request is given up."""
+    identity = lab.origins["ec", "TLSv1.3", "genuine"].identity
+    context = identity.server_context()
+    assert_clean_at(
+        way,
+        lambda peer: STAGES[stage](peer, context, False),
+        lambda _: ours(lab.pins(lab.origins["ec", "TLSv1.3", "genuine"]), lab.context(), proxy.proxy()),
+        context,
+        upload=stage == "upload",
+    )
