@@ -23,6 +23,7 @@ LAYERS = [
     ["operate"],
     ["_pinner"],
     ["_tls"],
+    ["probe"],
     ["_network", "_pool"],
     ["httpx"],
     ["testing"],
