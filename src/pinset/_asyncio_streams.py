@@ -369,7 +369,7 @@ class RawStream(_Stream):
 def _address(connection: Connection, name: str) -> object:
     try:
         address = connection.transport.get_extra_info(name)
-    except OSError:  # uvloop does not know it any more
+    except (OSError, AttributeError):  # uvloop asks the socket, and there is none any more
         return None
     return with_scope(address)
 
