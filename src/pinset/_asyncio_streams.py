@@ -196,10 +196,7 @@ class Connection(asyncio.Protocol):
         """
         Wait until the descriptor is closed: one turn of the loop after `abort`.
         """
-        if self.loop is not asyncio.get_running_loop():
-            return
-        await asyncio.sleep(0)
-        if not self._lost.done():  # uvloop takes one more turn
+        if self.loop is asyncio.get_running_loop():
             await asyncio.shield(self._lost)
 
     def _rescue(self) -> None:
@@ -369,7 +366,7 @@ class RawStream(_Stream):
 def _address(connection: Connection, name: str) -> object:
     try:
         address = connection.transport.get_extra_info(name)
-    except (OSError, AttributeError):  # uvloop asks the socket, and there is none any more
+    except OSError:  # uvloop does not know it any more
         return None
     return with_scope(address)
 
