@@ -24,6 +24,7 @@ LAYERS = [
     ["reports"],
     ["_pinner", "_sessions"],
     ["_tls"],
+    ["_tls_socket"],
     ["_contexts", "_streams"],
     ["_asyncio_streams", "_anyio_streams"],
     ["_asyncio_connect"],
