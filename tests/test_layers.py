@@ -20,9 +20,11 @@ LAYERS = [
     ["_policy"],
     ["_verdict"],
     ["_evaluate", "formats"],
+    ["operate"],
     ["reports"],
     ["_pinner", "_sessions"],
     ["_tls"],
+    ["_tls_socket"],
     ["_contexts", "_streams"],
     ["_asyncio_streams", "_anyio_streams"],
     ["_asyncio_connect"],
@@ -31,14 +33,14 @@ LAYERS = [
     ["_connect"],
     ["_assignment"],
     ["_pool"],
-    ["httpx", "operate"],
+    ["httpx", "probe"],
     ["testing"],
     ["__init__"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Below the TLS layer there is no I/O, no clock and no event loop; the pinner reads a clock it is given, and one file.
-PURE = [name for names in LAYERS[:6] for name in names]
+PURE = [name for names in LAYERS[:7] for name in names]
 FORBIDDEN = {"asyncio", "anyio", "httpx", "httpcore", "socket", "ssl", "time", "threading", "os", "pathlib", "trio"}
 
 

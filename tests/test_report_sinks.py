@@ -432,7 +432,7 @@ class TestHTTP:
                 reporter.observe(found())
                 assert reporter.flush(10)
                 assert counts(reporter).failed == {"tls": 1}
-            assert proxy.refused == {"localhost": 1}
+        assert proxy.refused == {"localhost": 1}
 
     @pytest.mark.parametrize(
         ("url", "message"),

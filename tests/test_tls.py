@@ -37,7 +37,8 @@ from pinset import (
     pinned_ssl_context,
 )
 from pinset._contexts import _ssl_error, prepare_context
-from pinset._tls import Enforcement, PinnedSSLObject, PinnedSSLSocket
+from pinset._tls import Enforcement, PinnedSSLObject
+from pinset._tls_socket import PinnedSSLSocket
 from pinset.reports import CallbackReports
 from pinset.testing import Authority, Identity, TLSServer
 

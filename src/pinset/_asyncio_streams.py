@@ -196,10 +196,7 @@ class Connection(asyncio.Protocol):
         """
         Wait until the descriptor is closed: one turn of the loop after `abort`.
         """
-        if self.loop is not asyncio.get_running_loop():
-            return
-        await asyncio.sleep(0)
-        if not self._lost.done():  # uvloop takes one more turn
+        if self.loop is asyncio.get_running_loop():
             await asyncio.shield(self._lost)
 
     def _rescue(self) -> None:

@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from pinset._errors import ContextError, PinMismatchError, RefusedError, UnlistedHostError, UnverifiedChainError
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
-from pinset._tls import TWO_POLICIES, Enforcement, PinnedSSLObject, PinnedSSLSocket, bare_contexts, error_class
+from pinset._tls import TWO_POLICIES, Enforcement, PinnedSSLObject, bare_contexts, error_class
+from pinset._tls_socket import PinnedSSLSocket
 from pinset._verdict import Verdict
 
 # Key exchanges in which the server proves nothing before its Finished (RFC 5246 section 7.4.3).

@@ -32,16 +32,23 @@ def make_app() -> typer.Typer:
     """
     import typer
 
+    from pinset.cli._backup import backup_command
+    from pinset.cli._check import check_command, history_command
     from pinset.cli._convert import convert_command
     from pinset.cli._demo import demo
     from pinset.cli._explain import explain_command
+    from pinset.cli._fetch import fetch_command
     from pinset.cli._lint import lint_command
     from pinset.cli._pin import pin_command
     from pinset.cli._plan import plan_command
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_pinset)
+    app.command("fetch")(fetch_command)
     app.command("pin")(pin_command)
+    app.command("backup")(backup_command)
+    app.command("check")(check_command)
+    app.command("history")(history_command)
     app.command("lint")(lint_command)
     app.command("explain")(explain_command)
     app.command("plan")(plan_command)

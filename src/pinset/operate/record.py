@@ -103,7 +103,7 @@ def write_record(record: Record) -> str:
     """
     The record as one line, with its end.
     """
-    return json.dumps(document_of(record), ensure_ascii=False) + "\n"
+    return json.dumps(document_of(record)) + "\n"
 
 
 def document_of(record: Record) -> dict[str, object]:
@@ -142,7 +142,7 @@ def read_records(text: str, *, source: str) -> list[Record]:
         InputError: A line is no record; with its number.
     """
     records: list[Record] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
