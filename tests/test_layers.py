@@ -23,6 +23,7 @@ LAYERS = [
     ["_pinner"],
     ["_tls"],
     ["_streams"],
+    ["_asyncio_protocol"],
     ["_asyncio_streams", "_anyio_streams"],
     ["_asyncio_connect"],
     ["_network", "_pool"],
