@@ -26,6 +26,7 @@ LAYERS = [
     ["_tls"],
     ["_tls_socket"],
     ["_contexts", "_streams"],
+    ["_asyncio_protocol"],
     ["_asyncio_streams", "_anyio_streams"],
     ["_asyncio_connect"],
     ["_network"],
