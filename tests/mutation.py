@@ -46,6 +46,7 @@ BAR = 95.0
 _SMALL = "CPython has one object for each number of one byte"
 _PAST_THE_END = "what follows is a SEQUENCE, and that is neither a version nor a time"
 _LEAST = "of the two texts, certificate is the lesser"
+_GREATEST = "TLS 1.3 is the greatest of the versions that we let OpenSSL use"
 _DERIVED = "made of the fields that are compared anyway"
 EQUIVALENT: dict[str, dict[str, str]] = {
     "_certificates": {
@@ -78,6 +79,20 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         'if value is None and name == "on_expiry":\nbreak': "on_expiry is the last of the three",
         "near = difflib.get_close_matches(str(word), list(choices), n= 2)": "only the nearest is read",
         'return f"did you mean \'{near[ -1]}\'?" if near else ""': "there is one at most",
+    },
+    "_sessions": {
+        "if self._sessions.get(key) == session:": "what is equal is the same ticket",
+    },
+    "_tls": {
+        'once = self.version() >= "TLSv1.3" and not SESSIONS_LEAK': _GREATEST,
+        'if self._expected is not None and self.version() < "TLSv1.3":': _GREATEST,
+        'if session is not None and (session.has_ticket or self.version() < "TLSv1.3"):': _GREATEST,
+        "if context.verify_mode < ssl.CERT_REQUIRED:": "it is the greatest of the three",
+        "if self._stamp.verdict.decision <= Decision.ALLOW and store.wants(key):": "of the texts, allow is the least",
+        "if self._enforcement is not None and self._enforcement.pinner != enforcement.pinner:": (
+            "pinners are equal only to themselves"
+        ),
+        "if sys.version_info > (3, 13):": "a version has more than two parts",
     },
 }
 

@@ -102,11 +102,11 @@ def test_importing_pinset_loads_only_what_a_client_needs() -> None:
     The rest waits for its first use.
 
     cryptography is for the names in error messages and for testing, and costs more than all of pinset; the readers are
-    for policy files, difflib for misspelt words.
+    for policy files, the reports for who makes a pinner, difflib for misspelt words.
     """
     import subprocess
 
-    late = ("cryptography", "httpcore", "pinset.formats", "tomllib", "difflib", "typer", "uvloop")
+    late = ("cryptography", "httpcore", "pinset.formats", "pinset.reports", "tomllib", "difflib", "typer", "uvloop")
     code = f"import sys, pinset; print(*(m for m in {late} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""

@@ -15,7 +15,7 @@ from conftest import BACKUP, HOST
 
 from pinset import Decision, Outcome, PinMismatchError, Pinner, PinSet, Policy, UnverifiedChainError, _sessions, _tls
 from pinset._contexts import _ssl_error, prepare_context
-from pinset._sessions import SESSIONS_LEAK, Session, SessionStore
+from pinset._sessions import Session, SessionStore
 from pinset._tls import Enforcement
 from pinset.testing import Authority, Identity
 
@@ -47,6 +47,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     port: int = 443
     told: list = field(default_factory=list)
+    peer: ssl.SSLObject | None = None
 
     def __post_init__(self) -> None:
         self.pinner = Pinner(self.pins, observers=[self.told.append], clock=self.clock.today)
@@ -59,16 +60,21 @@ class World:
         client = self.trust.wrap_bio(incoming, outgoing, server_hostname=host)
         sessions = self.store if store is ... else store
         client.enforce(Enforcement(self.pinner, _ssl_error, sessions, port or self.port))
-        return talk(client, server.wrap_bio(outgoing, incoming, server_side=True))
+        self.peer = server.wrap_bio(outgoing, incoming, server_side=True)
+        return talk(client, self.peer)
 
 
-def talk(client: ssl.SSLObject, server: ssl.SSLObject) -> ssl.SSLObject:
+def shake(client: ssl.SSLObject, server: ssl.SSLObject) -> None:
     for _ in range(5):
         for side in (client, server):
             try:
                 side.do_handshake()
             except ssl.SSLWantReadError:
                 continue
+
+
+def talk(client: ssl.SSLObject, server: ssl.SSLObject) -> ssl.SSLObject:
+    shake(client, server)
     client.write(b"request")
     assert server.read() == b"request"
     server.write(b"response")
@@ -89,8 +95,11 @@ def shared_tickets(first: ssl.SSLContext, identity: Identity) -> ssl.SSLContext:
     return first
 
 
-@pytest.fixture
-def world(pins, genuine: Authority, rogue: Authority) -> World:
+@pytest.fixture(params=[True, False], ids=["leaks", "reads freely"])
+def world(request, monkeypatch, pins, genuine: Authority, rogue: Authority) -> World:
+    """A client on an interpreter that loses memory with each session that is read, and on one that does not."""
+    monkeypatch.setattr(_tls, "SESSIONS_LEAK", request.param)
+    monkeypatch.setattr(_sessions, "SESSIONS_LEAK", request.param)
     return World(genuine.client_context(rogue), pins)
 
 
@@ -144,6 +153,16 @@ class TestResumption:
         assert second.session_reused
         assert second.pinset_stamp.generation == 2
 
+    def test_policy_changed_to_report_only(self, tls, world, leaf) -> None:
+        """What would only be reported is resumed, and reported."""
+        server = leaf.server_context(tls=tls)
+        world.connect(server)
+        world.pinner.replace(Policy([PinSet(name=HOST, pins=[OTHER, BACKUP], mode="report-only")]))
+        second = world.connect(server)
+        assert second.session_reused
+        assert second.pinset_stamp.verdict.decision is Decision.REPORT
+        assert world.told[-1] is second.pinset_stamp.verdict
+
     def test_policy_changed_between_offer_and_answer(self, tls, world, leaf) -> None:
         """What was offered under the old policy is refused under the new one."""
         server_context = leaf.server_context(tls=tls)
@@ -195,17 +214,18 @@ class TestResumption:
         with pytest.raises(UnverifiedChainError, match="the chain that earned it is not known"):
             talk(client, server.wrap_bio(outgoing, incoming, server_side=True))
 
-    def test_another_session_than_the_one_offered(self, tls, world, impostor, leaf, rogue) -> None:
-        """Should a session get mixed up on the way, the leaf tells."""
-        theirs = plain(world.trust, impostor.server_context(tls=tls))
+    def test_another_session_than_the_one_offered(self, tls, world, impostor, genuine) -> None:
+        """Should a session get mixed up on the way, the leaf tells, on whichever side of the other it sorts."""
         server = impostor.server_context(tls=tls)
         session = plain(world.trust, server).session
-        chain = (leaf.chain[0], *leaf.chain[1:])
-        wrong = Session(session, chain, world.clock.seconds, NOON + dt.timedelta(days=1))
-        world.store.keep((world.trust, HOST, 443), wrong)
-        with pytest.raises(UnverifiedChainError, match="the chain that earned it is not known"):
-            world.connect(server)
-        assert not theirs.session_reused
+        short, long = genuine.issue(HOST), genuine.issue(HOST, *(f"{number}.test" for number in range(20)))
+        assert short.chain[0] < impostor.chain[0] < long.chain[0]
+        for other in (short, long):
+            world.pinner.replace({HOST: [other.pin, BACKUP]})
+            wrong = Session(session, other.chain, world.clock.seconds, NOON + dt.timedelta(days=1))
+            world.store.keep((world.trust, HOST, 443), wrong)
+            with pytest.raises(UnverifiedChainError, match="the chain that earned it is not known"):
+                world.connect(server)
 
     def test_weakened_context(self, tls, world, leaf) -> None:
         """A context that no longer verifies is refused on a resumed handshake too."""
@@ -245,8 +265,9 @@ class TestResumption:
         not_after = min(certificate.not_after for certificate in first.pinset_stamp.verdict.chain)
         world.clock.date = not_after - dt.timedelta(seconds=1)
         assert world.connect(server).session_reused
-        world.clock.date = not_after
-        assert not world.connect(server).session_reused
+        for late in (dt.timedelta(0), dt.timedelta(seconds=1)):
+            world.clock.date = not_after + late
+            assert not world.connect(server).session_reused
 
     def test_only_a_passed_check_earns_a_session(self, tls, world, leaf, impostor) -> None:
         """A connection that was only reported leaves no session."""
@@ -274,12 +295,49 @@ def test_ticket_is_offered_once(world, leaf) -> None:
     client.enforce(Enforcement(world.pinner, _ssl_error, world.store, 443))
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
-    assert (world.store.find(key) is None) is not SESSIONS_LEAK
+    assert (world.store.find(key) is None) is not _tls.SESSIONS_LEAK
 
 
-def test_ticket_without_a_successor_stays(world, leaf, monkeypatch) -> None:
+@pytest.mark.parametrize("tls", VERSIONS)
+def test_what_is_for_once(tls, world, leaf) -> None:
+    """A TLS 1.3 ticket is, where reading its successor is free; a session of TLS 1.2 is not."""
+    server = leaf.server_context(tls=tls)
+    key = (world.trust, HOST, 443)
+    for _ in range(2):
+        world.connect(server)
+        assert world.store.find(key).once is (tls is ssl.TLSVersion.TLSv1_3 and not _tls.SESSIONS_LEAK)
+
+
+def test_server_without_tickets(world, leaf) -> None:
+    """TLS 1.3 resumes by tickets alone; TLS 1.2 also by a session that the server remembers."""
+    server = leaf.server_context(tls=ssl.TLSVersion.TLSv1_3)
+    server.num_tickets = 0
+    assert not any(world.connect(server).session_reused for _ in range(2))
+    assert len(world.store) == 0
+    server = leaf.server_context(tls=ssl.TLSVersion.TLSv1_2)
+    server.options |= ssl.OP_NO_TICKET
+    assert not world.connect(server).session_reused
+    with pytest.raises(ssl.SSLWantReadError):
+        world.peer.unwrap()  # OpenSSL forgets the session of a connection that was not closed
+    assert world.connect(server).session_reused
+
+
+@pytest.mark.parametrize("tls", VERSIONS)
+def test_when_a_session_is_kept(tls, world, leaf) -> None:
+    """In TLS 1.2 after the handshake, in TLS 1.3 after the first data (RFC 8446 section 4.6.1)."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = world.trust.wrap_bio(incoming, outgoing, server_hostname=HOST)
+    client.enforce(Enforcement(world.pinner, _ssl_error, world.store, 443))
+    server = leaf.server_context(tls=tls).wrap_bio(outgoing, incoming, server_side=True)
+    shake(client, server)
+    assert len(world.store) == (tls is ssl.TLSVersion.TLSv1_2)
+    server.write(b"response")
+    client.read()
+    assert len(world.store) == 1
+
+
+def test_ticket_without_a_successor_stays(world, leaf) -> None:
     """A server that sends no new ticket does not end resumption."""
-    monkeypatch.setattr(_tls, "SESSIONS_LEAK", False)
     server = leaf.server_context(tls=ssl.TLSVersion.TLSv1_3)
     world.connect(server)
     server.num_tickets = 0

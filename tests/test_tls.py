@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
+import io
+import os
 import pickle
+import runpy
 import socket
 import ssl
 import sys
@@ -29,6 +33,7 @@ from pinset import (
     Policy,
     UnlistedHostError,
     UnverifiedChainError,
+    _tls,
     pinned_ssl_context,
 )
 from pinset._contexts import _ssl_error, prepare_context
@@ -69,6 +74,18 @@ class Pair:
 def trust(genuine: Authority, rogue: Authority):
     with genuine.trust_file(rogue) as path:
         yield path
+
+
+@contextlib.contextmanager
+def descriptor_zero():
+    """Descriptor 0 is free while the block begins, and what it was afterwards."""
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 def bare(pins, trust: str) -> ssl.SSLContext:
@@ -292,6 +309,20 @@ class TestObject:
             assert (seen is None) == (error is None)
 
 
+@pytest.mark.parametrize("other", [[], [b"\xff"]])
+def test_chain_that_changed_since_the_early_look(other, pins, leaf, trust) -> None:
+    """Should the chain at the end not be the one that was judged before our flight, it is judged itself."""
+    pair = Pair(bare(pins, trust), leaf.server_context(tls=ssl.TLSVersion.TLSv1_2))
+    for side in (pair.client, pair.server, pair.client):
+        with pytest.raises(ssl.SSLWantReadError):
+            side.do_handshake()
+    chain, stamp = pair.client._early
+    assert stamp.chain == tuple(chain)
+    pair.client._early = other, dataclasses.replace(stamp, chain=tuple(other))
+    pair.shake()
+    assert pair.client.pinset_stamp.chain == tuple(chain)
+
+
 def test_tls12_flight_is_in_the_bio_when_we_refuse(pins, impostor, trust, genuine) -> None:
     """In TLS 1.2 the refusal comes from the step that wrote client certificate and Finished: the pump must not send them."""
     context = bare(pins, trust)
@@ -475,8 +506,6 @@ class TestContext:
 
     def test_context_and_policy_are_collected(self, pins, trust) -> None:
         """A bare context is not kept alive by the table of pinners."""
-        from pinset import _tls
-
         gc.collect()
         before = len(_tls.bare_contexts)
         context = bare(pins, trust)
@@ -588,6 +617,7 @@ class TestSocket:
             buffer = bytearray(4)
             assert tls_socket.recv_into(buffer) == 4
             assert buffer == b" 200"
+            assert tls_socket.sendfile(io.BytesIO(b"more")) == 4
             with pytest.raises(ValueError, match="sendto not allowed"):
                 tls_socket.sendto(b"x", ("127.0.0.1", 1))
 
@@ -652,11 +682,33 @@ class TestSocket:
                 tls_socket.connect(("127.0.0.1", server.port))
                 assert tls_socket.pinset_stamp is not None
 
-    def test_failed_handshake_leaves_no_open_door(self, tls, pins, leaf, trust) -> None:
-        """After connect() failed on the certificate a stock socket would send in the clear; ours refuses."""
+    def test_non_blocking(self, tls, pins, leaf, trust) -> None:
+        """A handshake on a non-blocking socket does not block, as with ssl."""
+        with TLSServer(leaf.server_context(tls=tls)) as server:
+            plain = socket.create_connection(("127.0.0.1", server.port))
+            plain.setblocking(False)
+            context = bare(pins, trust)
+            with context.wrap_socket(plain, server_hostname=HOST, do_handshake_on_connect=False) as tls_socket:
+                with pytest.raises(ssl.SSLWantReadError):
+                    tls_socket.do_handshake()
+                assert tls_socket.pinset_stamp is None
+                tls_socket.do_handshake(block=True)
+                assert tls_socket.pinset_stamp is not None
+
+    @pytest.mark.parametrize("at_zero", [False, True])
+    def test_failed_handshake_leaves_no_open_door(self, tls, at_zero, pins, leaf, trust) -> None:
+        """
+        After connect() failed on the certificate a stock socket would send in the clear; ours refuses.
+
+        Also at descriptor 0, which a program's first socket gets that has closed its standard input.
+        """
         stranger = Authority("Stranger").issue(HOST)
-        with TLSServer(stranger.server_context(tls=tls)) as server:
-            with bare(pins, trust).wrap_socket(socket.socket(), server_hostname=HOST) as tls_socket:
+        with descriptor_zero() if at_zero else contextlib.nullcontext(), socket.socket() as plain:
+            assert (plain.fileno() == 0) is at_zero
+            with (
+                TLSServer(stranger.server_context(tls=tls)) as server,
+                bare(pins, trust).wrap_socket(plain, server_hostname=HOST) as tls_socket,
+            ):
                 with pytest.raises(ssl.SSLCertVerificationError):
                     tls_socket.connect(("127.0.0.1", server.port))
                 with pytest.raises(UnverifiedChainError):
@@ -696,6 +748,15 @@ def test_asyncio_streams(runner, tls, pins, leaf, impostor, trust, caplog) -> No
     assert server.seen.application_data == b""
     assert server.seen.handshakes == 0
     assert not [record for record in caplog.records if record.name == "asyncio" and record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(("version", "private"), [((3, 12, 9), True), ((3, 13, 0), False), ((4, 0, 0), False)])
+def test_private_getters_only_where_there_are_no_public_ones(version, private, monkeypatch) -> None:
+    """The chains have public getters since Python 3.13 (python/cpython gh-109109)."""
+    monkeypatch.setattr(sys, "version_info", (*version, "final", 0))
+    module = runpy.run_path(_tls.__file__)
+    for name in ("verified_chain", "unverified_chain"):
+        assert ("_sslobj" in module[name].__code__.co_names) is private
 
 
 @pytest.mark.parametrize("tls", VERSIONS)

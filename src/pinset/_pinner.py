@@ -18,15 +18,17 @@ from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from pinset._errors import Fault, InputError, PolicyError
 from pinset._evaluate import evaluate, refuse
 from pinset._pins import Pin
 from pinset._policy import Policy
 from pinset._verdict import Decision, Outcome, Verdict
-from pinset.reports._reporter import Reporter, Served
-from pinset.reports._sink import ReportSink
-from pinset.reports.log import LogReports
+
+if TYPE_CHECKING:
+    from pinset.reports._reporter import Reporter, Served
+    from pinset.reports._sink import ReportSink
 
 Observer = Callable[[Verdict], None]
 Pins = Mapping[str, Sequence[Pin | str]]
@@ -219,6 +221,11 @@ class Pinner:
 
 def _sort_out(observers: Sequence[Observer | ReportSink | Reporter]) -> tuple[Reporter, tuple[Observer, ...]]:
     """The one reporter, made of the sinks if need be, and the observers that are plain functions."""
+    # A quarter of what importing pinset would add to importing httpx, and whoever makes no pinner needs no reports.
+    from pinset.reports._reporter import Reporter  # noqa: PLC0415
+    from pinset.reports._sink import ReportSink  # noqa: PLC0415
+    from pinset.reports.log import LogReports  # noqa: PLC0415
+
     reporters = [one for one in observers if isinstance(one, Reporter)]
     sinks = [one for one in observers if isinstance(one, ReportSink)]
     functions = tuple(one for one in observers if not isinstance(one, Reporter | ReportSink))
@@ -263,7 +270,7 @@ def load_policy(path: str | PathLike[str]) -> Policy:
     Raises:
         PolicyError: It cannot be read, or is no valid policy; with every fault and its place.
     """
-    # They and tomllib are a fifth of what importing pinset adds to importing httpx, and a policy in code needs neither.
+    # They and tomllib are for policy files alone; see `_sort_out`.
     from pinset.formats import read_json, read_toml  # noqa: PLC0415
 
     file = Path(path)

@@ -294,7 +294,8 @@ class PinnedSSLObject(Gate, ssl.SSLObject):
             store.resumed(key)
             session = self._offered[0]
             if session.once:
-                self._expected = _Earned(session.chain, session.earned, session.not_after, instead_of=session)
+                # Its successor, or the same again if the server sends none.
+                self._expected = _Earned(session.chain, session.earned, session.not_after)
             return
         if self._offered is not None:
             store.refused(key, self._offered[0])
@@ -315,8 +316,6 @@ class PinnedSSLObject(Gate, ssl.SSLObject):
         once = self.version() == "TLSv1.3" and not SESSIONS_LEAK
         if session is not None and (session.has_ticket or self.version() != "TLSv1.3"):
             store.keep(key, Session(session, earned.chain, earned.at, earned.not_after, once))
-        elif earned.instead_of is not None:
-            store.keep(key, earned.instead_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +327,6 @@ class _Earned:
     chain: tuple[bytes, ...]
     at: float
     not_after: datetime
-    instead_of: Session | None = None
 
 
 def _weakness(tls: ssl.SSLObject | ssl.SSLSocket) -> str:
