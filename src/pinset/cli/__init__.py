@@ -42,7 +42,9 @@ def make_app() -> typer.Typer:
     from pinset.cli._pin import pin_command
     from pinset.cli._plan import plan_command
 
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        no_args_is_help=True, invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False
+    )
     app.callback()(_pinset)
     app.command("fetch")(fetch_command)
     app.command("pin")(pin_command)
@@ -57,7 +59,12 @@ def make_app() -> typer.Typer:
     return app
 
 
-def _pinset() -> None:
+def _pinset(*, version: bool = False) -> None:
     """
     Which keys a server may hold: TLS pinning for asyncio and httpx.
     """
+    if version:
+        from pinset import __version__
+        from pinset.cli._output import put
+
+        put(__version__)

@@ -151,5 +151,6 @@ def write_output(text: str, out: Path | None) -> None:
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=_UNCUT, no_color=True)
+    # Fingerprints hold ":AB:" and ":CL:", which Rich would print as pictures.
+    console = Console(stderr=stderr, emoji=False)
+    return console if console.is_terminal else Console(stderr=stderr, emoji=False, width=_UNCUT, no_color=True)
