@@ -27,7 +27,8 @@ def main() -> None:
     Serve orders until standard input ends.
     """
     config = json.loads(sys.stdin.readline())
-    os.environ["SSL_CERT_FILE"] = config["roots"]
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # default trust is what pip installs
+        os.environ.pop(name, None)
     if config["variant"].startswith("pinned"):
         import pinset.httpx  # noqa: F401 - not in the middle of a sample
     factory = None

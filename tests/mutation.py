@@ -38,14 +38,32 @@ MODULES = {
     "_pins": ["test_pins.py", "test_vectors.py", "test_values.py"],
     "_policy": ["test_policy.py", "test_vectors.py", "test_values.py"],
     "_evaluate": ["test_evaluate.py", "test_vectors.py", "test_values.py"],
-    "_tls": ["test_tls.py", "test_httpx.py"],
+    "_sessions": ["test_sessions.py", "test_values.py"],
+    "_tls": ["test_sessions.py", "test_tls.py", "test_values.py"],
 }
 BAR = 95.0
 # By module: the mutated line, if need be with the one before it, and why it does what the original does.
 _SMALL = "CPython has one object for each number of one byte"
+_PAST_THE_END = "what follows is a SEQUENCE, and that is neither a version nor a time"
 _LEAST = "of the two texts, certificate is the lesser"
 _DERIVED = "made of the fields that are compared anyway"
 EQUIVALENT: dict[str, dict[str, str]] = {
+    "_certificates": {
+        "if tbs.peek() is _VERSION:": _SMALL,
+        "if tag is _UTC_TIME:": _SMALL,
+        "if at + 2 > self._end or data[at] is not tag:": _SMALL,
+        'if len(text) is not len("YYYYMMDDHHMMSSZ") or not text.endswith("Z"):  # strptime ignores case': _SMALL,
+        'if len(text) < len("YYYYMMDDHHMMSSZ") or not text.endswith("Z"):  # strptime ignores case': (
+            "strptime takes no longer text"
+        ),
+        'text = ("19" if text[: 3] >= "50" else "20") + text': "the third digit does not change the order",
+        "return self._data[self._at] if self._at != self._end else None": "the cursor never passes the end",
+        "return self._data[self._at] if self._at <= self._end else None": _PAST_THE_END,
+        "return self._data[self._at] if self._at is not self._end else None": _PAST_THE_END,
+        "if self._at < self._end:": "the cursor never passes the end",
+        "if tag <= _UTC_TIME:": "of the two tags, that of UTCTime is the lesser",
+        "if length < 0x80 or length >> (8 * (octets - 1)) <= 0:": "no length is negative",
+    },
     "_pins": {
         "if not isinstance(self.digest, bytes) or len(self.digest) is not _DIGEST_SIZE:": _SMALL,
         "if len(digest) is not _DIGEST_SIZE:": _SMALL,

@@ -17,6 +17,11 @@ from pathlib import Path
 import anyio
 import uvloop
 
+from pinset import PinMismatchError, Pinner
+from pinset._contexts import prepare_context
+from pinset._network import OriginContext
+from pinset._tls import Enforcement
+
 LOOPS = {
     "asyncio": functools.partial(anyio.run, backend="asyncio"),
     "uvloop": functools.partial(anyio.run, backend="asyncio", backend_options={"loop_factory": uvloop.new_event_loop}),
@@ -157,6 +162,14 @@ class Hold:
                 return
             await anyio.sleep(0.005)
         raise AssertionError("nobody let go")
+
+
+def origin_context(pinner: Pinner, context: ssl.SSLContext) -> OriginContext:
+    """What httpcore is given for an origin under *pinner*."""
+    prepare_context(context, pinner)
+    return OriginContext(
+        context, Enforcement(pinner, lambda found: PinMismatchError(found.explain(), host=found.host, verdict=found))
+    )
 
 
 def open_sockets() -> set[tuple[int, str]]:

@@ -262,6 +262,15 @@ def test_missing_field_is_refused(index):
         read_certificate(with_field(index))
 
 
+@pytest.mark.parametrize("index", range(1, 7))
+def test_field_of_another_type_is_refused(index):
+    """A field under the tag next to its own is not taken for it."""
+    field = parts(parts(DER)[0])[index]
+    for step in (-1, 1):
+        with pytest.raises(CertificateError, match=r"lacks an expected field \(tag 0x"):
+            read_certificate(with_field(index, bytes([field[0] + step]) + field[1:]))
+
+
 @pytest.mark.parametrize("index", range(3))
 def test_missing_part_is_refused(index):
     """A certificate without body, algorithm or signature is refused."""
@@ -269,6 +278,13 @@ def test_missing_part_is_refused(index):
     del elements[index]
     with pytest.raises(CertificateError, match=r"lacks an expected field \(tag 0x"):
         read_certificate(tlv(SEQUENCE, *elements))
+
+
+@pytest.mark.parametrize("fields", [(), (tlv(0xA1, tlv(INTEGER, b"\2")), *parts(parts(DER)[0])[1:])])
+def test_other_first_field_is_refused(fields):
+    """Where neither a version nor a serial number stands, a serial number is missing."""
+    with pytest.raises(CertificateError, match=r"lacks an expected field \(tag 0x02\)"):
+        read_certificate(tlv(SEQUENCE, tlv(SEQUENCE, *fields), *parts(DER)[1:]))
 
 
 @pytest.mark.parametrize(
@@ -459,8 +475,9 @@ def test_broken_certificate_of_a_chain_is_named():
 
 
 def test_cache_is_bounded_and_keyed_by_the_whole_certificate():
-    """1024 certificates are remembered, and a single bit of difference is another certificate."""
+    """1024 certificates and 512 chains are remembered, and a single bit of difference is another certificate."""
     assert read_certificate.cache_info().maxsize == 1024
+    assert read_chain.cache_info().maxsize == 512
     assert read_certificate(DER) is read_certificate(bytes(bytearray(DER)))
     other = DER[:-1] + bytes([DER[-1] ^ 1])
     assert read_certificate(other).certificate_sha256 != read_certificate(DER).certificate_sha256

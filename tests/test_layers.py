@@ -20,6 +20,7 @@ LAYERS = [
     ["_policy"],
     ["_verdict"],
     ["_evaluate", "formats"],
+    ["operate"],
     ["reports"],
     ["_pinner", "_sessions"],
     ["_tls"],
@@ -31,14 +32,14 @@ LAYERS = [
     ["_connect"],
     ["_assignment"],
     ["_pool"],
-    ["httpx"],
+    ["httpx", "probe"],
     ["testing"],
     ["__init__"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Below the TLS layer there is no I/O, no clock and no event loop; the pinner reads a clock it is given, and one file.
-PURE = [name for names in LAYERS[:6] for name in names]
+PURE = [name for names in LAYERS[:7] for name in names]
 FORBIDDEN = {"asyncio", "anyio", "httpx", "httpcore", "socket", "ssl", "time", "threading", "os", "pathlib", "trio"}
 
 

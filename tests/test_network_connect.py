@@ -16,27 +16,19 @@ import anyio
 import httpcore
 import pytest
 from conftest import HOST
-from peers import LOOPS, Hold, echo, is_open, open_sockets, peer, tls_peer
+from peers import LOOPS, Hold, echo, is_open, open_sockets, origin_context, peer, tls_peer
 
-from pinset import ContextError, PinMismatchError, Pinner
-from pinset._contexts import prepare_context
+from pinset import ContextError, Pinner
 from pinset._network import OriginContext, PinnedBackend
-from pinset._tls import Enforcement
 
 every_loop = pytest.mark.parametrize("loop", LOOPS)
 own_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
-def refusal(verdict):
-    return PinMismatchError(verdict.explain(), host=verdict.host, verdict=verdict)
-
-
 @pytest.fixture
 def origin(genuine, rogue, pins) -> OriginContext:
     """What httpcore is given for a pinned origin."""
-    context, pinner = genuine.client_context(rogue), Pinner(pins)
-    prepare_context(context, pinner)
-    return OriginContext(context, Enforcement(pinner, refusal))
+    return origin_context(Pinner(pins), genuine.client_context(rogue))
 
 
 @pytest.fixture

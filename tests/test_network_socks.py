@@ -18,28 +18,20 @@ import anyio
 import httpcore
 import pytest
 from conftest import HOST
-from peers import LOOPS, PATIENCE, Hold, echo, open_sockets, peer, read_exactly, reset, tls_peer
+from peers import LOOPS, PATIENCE, Hold, echo, open_sockets, origin_context, peer, read_exactly, reset, tls_peer
 
-from pinset import ContextError, PinMismatchError, Pinner
-from pinset._contexts import prepare_context
+from pinset import ContextError, Pinner
 from pinset._network import OriginContext
 from pinset._socks import SocksBackend
-from pinset._tls import Enforcement
 
 every_loop = pytest.mark.parametrize("loop", LOOPS)
 GRANTED = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50"
 
 
-def refusal(verdict):
-    return PinMismatchError(verdict.explain(), host=verdict.host, verdict=verdict)
-
-
 @pytest.fixture
 def origin(genuine, rogue, pins) -> OriginContext:
     """What httpcore is given for a pinned origin."""
-    context, pinner = genuine.client_context(rogue), Pinner(pins)
-    prepare_context(context, pinner)
-    return OriginContext(context, Enforcement(pinner, refusal))
+    return origin_context(Pinner(pins), genuine.client_context(rogue))
 
 
 def take(client: socket.socket, size: int) -> bytes:

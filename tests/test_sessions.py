@@ -5,7 +5,9 @@ Resumed sessions: what a resumed handshake does not check by itself, and what ou
 from __future__ import annotations
 
 import datetime as dt
+import runpy
 import ssl
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -294,14 +296,14 @@ class TestStore:
 
     def test_flood_is_bounded(self, session) -> None:
         """A thousand hosts leave no more than the store holds, those used last."""
-        store = SessionStore(max_sessions=256, clock=lambda: 0.0)
+        store = SessionStore(clock=lambda: 0.0)
         for number in range(1_000):
             store.keep((None, f"{number}.test", 443), session)
             store.refused((None, f"r{number}.test", 443), session)
         assert len(store) == 256
         assert store.find((None, "743.test", 443)) is None
         assert store.find((None, "744.test", 443)) is session
-        assert len(store._refusals) == 256
+        assert list(store._refusals) == [(None, f"r{number}.test", 443) for number in range(744, 1_000)]
 
     def test_use_keeps(self, session) -> None:
         """What is used stays; what is used least recently goes."""
@@ -347,10 +349,41 @@ class TestStore:
             store.keep(key, session)
             store.refused(key, session)
         assert not store.wants(key)
+        store.refused(key, session)  # one that was under way
+        assert not store.wants(key)
         store.resumed(key)
         assert store.wants(key)
-        for number in range(2_000):
+        for number in range(1_997):
+            assert store.wants(key)
             store.keep((None, f"{number}.test", 443), session)
         assert not store.wants(key)
         monkeypatch.setattr(_sessions, "SESSIONS_LEAK", False)
         assert store.wants(key)
+
+    def test_use_is_not_limited_unless_said(self, session) -> None:
+        """Only a ticket is for once."""
+        assert session.once is False
+
+    def test_arguments_are_named(self) -> None:
+        """Seconds and numbers are not told apart by their place."""
+        with pytest.raises(TypeError, match="positional"):
+            SessionStore(3600.0, 256)
+
+
+@pytest.mark.parametrize(
+    ("version", "leaks"),
+    [
+        ((3, 11, 99), True),
+        ((3, 12, 7), True),
+        ((3, 12, 8), False),
+        ((3, 12, 9), False),
+        ((3, 13, 0), True),
+        ((3, 13, 1), False),
+        ((3, 13, 2), False),
+        ((3, 14, 0), False),
+    ],
+)
+def test_interpreters_that_leak(version, leaks, monkeypatch) -> None:
+    """Which releases lose memory with each session that is read (python/cpython gh-116810)."""
+    monkeypatch.setattr(sys, "version_info", (*version, "final", 0))
+    assert runpy.run_path(_sessions.__file__)["SESSIONS_LEAK"] is leaks

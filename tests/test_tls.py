@@ -714,7 +714,7 @@ class TestReports:
         pinner.reporter.close()
         (report,) = reports
         assert report.port == 8443
-        assert len(report.served_certificate_chain) == len(impostor.chain)
+        assert len(report.served_chain) == len(impostor.chain)
 
     def test_chain_that_openssl_refuses(self, tls, pins, genuine, impostor) -> None:
         """An impostor without a trusted CA is reported too, although no pin was looked at; unlisted hosts are not."""
@@ -729,5 +729,5 @@ class TestReports:
                 pair.shake()
         pinner.reporter.close()
         (report,) = reports
-        assert report.hostname == HOST
-        assert len(report.served_certificate_chain) == len(impostor.chain)
+        assert report.verdict.host == HOST
+        assert len(report.served_chain) == len(impostor.chain)

@@ -1,5 +1,5 @@
 """
-What the rules give out are values: nothing changes them, and nothing is hung onto them.
+What the rules and the TLS layer give out are values: nothing changes them, and nothing is hung onto them.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ import dataclasses
 
 import pytest
 
-from pinset import _certificates, _errors, _evaluate, _hosts, _pins, _policy, _verdict
+from pinset import _certificates, _errors, _evaluate, _hosts, _pins, _policy, _sessions, _tls, _verdict
 
-MODULES = (_errors, _hosts, _certificates, _pins, _policy, _verdict, _evaluate)
+MODULES = (_errors, _hosts, _certificates, _pins, _policy, _verdict, _evaluate, _sessions, _tls)
 VALUES = [
     thing
     for module in MODULES

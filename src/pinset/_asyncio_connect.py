@@ -82,9 +82,8 @@ async def open_socket(
         OSError: No address can be reached, or none fits *local_address*.
         UnicodeError: The host has no IDNA form.
     """
-    loop = asyncio.get_running_loop()
-    addresses = await _addresses(loop, host, port)
-    local = None if local_address is None else await _addresses(loop, local_address, 0)
+    addresses = await _addresses(host, port)
+    local = None if local_address is None else await _addresses(local_address, 0)
     if local is not None:
         addresses = _of_the_same_family(addresses, local, local_address)
 
@@ -97,7 +96,6 @@ async def open_socket(
         addresses,
         local_addr_infos=local,
         happy_eyeballs_delay=_NEXT_ADDRESS_AFTER,
-        loop=loop,
         socket_factory=new_socket,
     )
     opened.remove(raw)
@@ -138,16 +136,12 @@ def _close(opened: Iterable[socket.socket]) -> None:
             raw.close()
 
 
-async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[AddrInfoType]:
-    if ":" in host or host[-1:].isdigit():
-        with contextlib.suppress(socket.gaierror):
-            return _stream_addresses(host, port)
-    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def _stream_addresses(host: str, port: int) -> Sequence[AddrInfoType]:
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+async def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
+    for family, address in ((socket.AF_INET, (host, port)), (socket.AF_INET6, (host, port, 0, 0))):
+        with contextlib.suppress(OSError, UnicodeError):
+            socket.inet_pton(family, host)
+            return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 def _of_the_same_family(

@@ -55,8 +55,6 @@ class Connection(asyncio.Protocol):
     """
 
     transport: asyncio.Transport
-    local_address: object
-    remote_address: object
 
     def __init__(self, raw: socket.socket) -> None:
         self.loop = loop = asyncio.get_running_loop()
@@ -78,9 +76,6 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
         # A write is done when the kernel has it all: what lies in the transport is lost when it is aborted.
         self.transport.set_write_buffer_limits(0)
-        # uvloop forgets them when the connection is lost.
-        self.local_address = transport.get_extra_info("sockname")
-        self.remote_address = transport.get_extra_info("peername")
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
@@ -309,8 +304,7 @@ class _Stream(PinsetStream):
         """See `PinsetStream.start_tls`."""
         try:
             stream = TLSStream(self, ssl_context, server_hostname)
-            async with asyncio.timeout(timeout):
-                await stream.do_handshake()
+            await stream.do_handshake(timeout)
         except BaseException as error:  # noqa: BLE001 - cancellation leaks the socket too
             self.connection.abort()
             if isinstance(error, Exception):
@@ -355,9 +349,9 @@ class RawStream(_Stream):
         connection = self.connection
         match info:
             case "client_addr":
-                return _address(connection.local_address)
+                return _address(connection, "sockname")
             case "server_addr":
-                return _address(connection.remote_address)
+                return _address(connection, "peername")
             case "socket":
                 return connection.transport.get_extra_info("socket")
             case "is_readable":
@@ -369,8 +363,18 @@ class RawStream(_Stream):
                 return None
 
 
-def _address(address: object) -> object:
-    # As anyio gives it: a scope belongs to the host, and a flow label to nobody.
+def _address(connection: Connection, name: str) -> object:
+    try:
+        address = connection.transport.get_extra_info(name)
+    except OSError:  # uvloop does not know it any more
+        return None
+    return with_scope(address)
+
+
+def with_scope(address: object) -> object:
+    """
+    A socket address as anyio gives it: a scope belongs to the host, and a flow label to nobody.
+    """
     match address:
         case (host, port, _, 0):
             return host, port
@@ -403,15 +407,16 @@ class TLSStream(_Stream):
         self._outgoing = self._layer.outgoing
         self._tls = self._layer.ssl_object
 
-    async def do_handshake(self) -> None:
+    async def do_handshake(self, timeout: float | None) -> None:
         """Shake hands; see `PinsetStream.start_tls`."""
+        deadline = None if timeout is None else self.connection.loop.time() + timeout
         while True:
             try:
                 self._layer.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
-                if not (self._is_inner and self._fill()):
-                    await self.connection.wait_for_data(None)
+                if not (self._is_inner and self._fill()) and not await self.connection.wait_for_data(deadline):
+                    raise TimeoutError(f"the handshake was not done in {timeout} seconds") from None
             else:
                 return
 

@@ -138,21 +138,31 @@ def prepare_context(context: ssl.SSLContext, pinner: Pinner) -> None:
         )
     if not context.check_hostname:
         raise ContextError("the context does not verify host names; pins add to that: set check_hostname = True")
-    static_rsa = [c["name"] for c in context.get_ciphers() if c.get("kea") in _UNPROVEN_KEY_EXCHANGES]
-    if static_rsa:
-        raise ContextError(
-            f"the context allows static RSA key exchange ({static_rsa[0]}), which proves the server's key too late;"
-            " add ':!kRSA' to set_ciphers"
-        )
     for attribute, ours in (("sslobject_class", PinnedSSLObject), ("sslsocket_class", PinnedSSLSocket)):
         theirs = getattr(context, attribute)
         if theirs not in (ours, getattr(ssl.SSLContext, attribute)):
             raise ContextError(f"the context already has a {attribute} of its own, {theirs.__name__}; give a plain one")
     context.sslobject_class = PinnedSSLObject
     context.sslsocket_class = PinnedSSLSocket
-    _prove(context)
     # In TLS 1.2 a pinned peer could renegotiate with another certificate, and do_handshake would not be called again.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    if context not in _proven:
+        _check_ciphers(context)
+        _prove(context)
+        _proven.add(context)
+
+
+# Contexts that were seen to yield our objects. What costs time is asked once for each; every handshake asks again.
+_proven: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
+
+
+def _check_ciphers(context: ssl.SSLContext) -> None:
+    static_rsa = [c["name"] for c in context.get_ciphers() if c.get("kea") in _UNPROVEN_KEY_EXCHANGES]
+    if static_rsa:
+        raise ContextError(
+            f"the context allows static RSA key exchange ({static_rsa[0]}), which proves the server's key too late;"
+            " add ':!kRSA' to set_ciphers"
+        )
 
 
 # The ALPN list of each context that a client uses; see rule 3.

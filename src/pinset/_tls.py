@@ -31,6 +31,7 @@ from pinset._certificates import read_certificate
 from pinset._errors import (
     CertificateError,
     ContextError,
+    HostError,
     PinMismatchError,
     RefusedError,
     UnlistedHostError,
@@ -183,12 +184,11 @@ class _Gate:
     def _report_unverified(self, error: ssl.SSLCertVerificationError) -> None:
         """OpenSSL has refused the chain, as it does most interceptions: nothing to judge, and something to report."""
         host = self._tls.server_hostname
-        if (
-            self._enforcement is not None
-            and host is not None
-            and self._enforcement.pinner.policy.find(host) is not None
-        ):
-            self._tell_refusal(self._enforcement, host, f"OpenSSL refused the chain: {error.verify_message}")
+        if self._enforcement is None or host is None:
+            return
+        with contextlib.suppress(HostError):  # a name without a canonical form is in no policy
+            if self._enforcement.pinner.policy.find(host) is not None:
+                self._tell_refusal(self._enforcement, host, f"OpenSSL refused the chain: {error.verify_message}")
 
     def _served(self) -> list[bytes]:
         return unverified_chain(self._tls)

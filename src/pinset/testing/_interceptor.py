@@ -101,6 +101,7 @@ class Interceptor:
 
         In TLS 1.3 that shows only in the read: our side of the handshake is done before the client's.
         """
+        inside = None
         try:
             inside = self._impostor(host).wrap_socket(client, server_side=True)
             if first := inside.recv(_CHUNK):
@@ -108,6 +109,8 @@ class Interceptor:
                 return inside, first
         except OSError:
             pass
+        if inside is not None:
+            inside.close()
         with self._lock:
             self.refused[host] = self.refused.get(host, 0) + 1
         return None

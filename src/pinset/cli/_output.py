@@ -1,0 +1,155 @@
+"""
+How the command line speaks: data on standard output, words on standard error.
+
+Rules of this module:
+
+1. What a program may want to read goes to standard output: lines without decoration, or with ``--json`` one record as
+   docs/reference/cli.md describes it. Everything else goes to standard error.
+2. Colours and bars only on a terminal, and none where ``NO_COLOR`` says so. What is piped is never cut to a width.
+3. An error says what was seen and what was expected; the last line of a message is the next thing to type.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from itertools import zip_longest
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pinset._errors import PinsetError, PolicyError
+
+STDIN = "-"
+_UNCUT = 10_000
+
+
+class Exit(IntEnum):
+    """
+    The exit statuses of every command.
+    """
+
+    DONE = 0
+    FOUND = 1
+    """Something is wrong with what was looked at: a mismatch, a risk, a chain that does not verify."""
+    REFUSED = 2
+    """What was given cannot be used: an option, a file, a policy. Nothing was done."""
+    ATTENTION = 3
+    """Done, or ready to be done, and a person has to decide: something is due, or a conversion would weaken."""
+
+
+def say(text: str, *, style: str = "") -> None:
+    """
+    Words, to standard error.
+    """
+    _console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def next_step(text: str) -> None:
+    """
+    The last line of a message: what to type now.
+    """
+    say(f"next: {text}", style="bold")
+
+
+def put(text: str) -> None:
+    """
+    Data, to standard output, as it is.
+    """
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def put_record(record: Mapping[str, object]) -> None:
+    """
+    The record that ``--json`` promises.
+    """
+    put(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def put_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = ()) -> None:
+    """
+    Rows in columns: a heading in capitals, two spaces between, nothing cut.
+    """
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    console = _console(stderr=False)
+    heading = [column.upper() for column in columns]
+    for row, style in zip_longest([heading, *rows], ["bold", *styles], fillvalue=""):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def fail(text: str, *, status: Exit, step: str = "") -> typer.Exit:
+    """
+    Say what is wrong, and the error to raise for it.
+    """
+    say(text, style="red")
+    if step:
+        next_step(step)
+    return typer.Exit(status)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """
+    Turn the errors of pinset, and files that cannot be read, into words and status 2.
+    """
+    try:
+        yield
+    except PinsetError as error:
+        step = "correct that, and run the command again" if isinstance(error, PolicyError) else ""
+        raise fail(str(error), status=Exit.REFUSED, step=step) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise fail(f"cannot be read or written: {error}", status=Exit.REFUSED) from error
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Progress]:
+    """
+    A bar on standard error, where that is a terminal. It has one task, of *total* steps, with the number 0.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = _console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        bar.add_task(title, total=total)
+        yield bar
+
+
+def read_input(path: str) -> bytes:
+    """
+    The bytes of a file, or of standard input for ``-``.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+
+
+def source_name(path: str) -> str:
+    """
+    What an error calls the input.
+    """
+    return "standard input" if path == STDIN else path
+
+
+def write_output(text: str, out: Path | None) -> None:
+    """
+    Data to a file that is asked for, or to standard output.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if out is None:
+        put(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+        say(f"wrote {out}")
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_UNCUT, no_color=True)
