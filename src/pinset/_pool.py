@@ -309,6 +309,9 @@ class _ResponseBody:
             else:  # this may wait
                 with anyio.CancelScope(shield=True):
                     await self._stream.aclose()  # type: ignore[attr-defined]  # likewise
+        except BaseException:  # the trace of the request has raised, and httpcore has not noted the end
+            self._is_whole = False
+            raise
         finally:
             await self._release(connection, at_end=self._is_whole)
 
