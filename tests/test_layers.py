@@ -32,6 +32,7 @@ LAYERS = [
     ["_network"],
     ["_http2", "_socks"],
     ["_connect"],
+    ["_books"],
     ["_assignment"],
     ["_pool"],
     ["httpx", "probe"],

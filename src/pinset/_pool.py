@@ -24,7 +24,8 @@ import anyio
 import h2.events
 import httpcore
 
-from pinset._assignment import Assignment, Connection, Flight, Waiter
+from pinset._assignment import Assignment
+from pinset._books import Connection, Flight, Waiter
 from pinset._connect import Connector, Key
 from pinset._http2 import REFUSED_STREAM
 from pinset._network import is_asyncio
