@@ -16,14 +16,16 @@ from cli.transcripts import HERE, pinset
 
 from pinset.cli._files import replace_file, write_new
 from pinset.cli._moment import span
-from pinset.cli._output import progress, put_table, say
+from pinset.cli._output import put_table, say
 
 CONTROLLING = "import os; os.close(os.open(os.ttyname(0), os.O_RDWR))"  # what is opened first controls the session
 MAIN = "from pinset.cli import main; main()"
 
 
-def test_nothing_is_cut_or_turned_into_pictures(capsys):
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_nothing_is_cut_or_turned_into_pictures(capsys, monkeypatch, is_terminal):
     """Fingerprints with ``:AB:`` and ``:CL:``, brackets and long lines come out as they are."""
+    monkeypatch.setattr("pinset.cli._output._is_terminal", lambda _: is_terminal)
     fingerprint = ":".join(["AB", "CL", "ID", "OK", "UP"] * 200)
     put_table(["pin"], [[fingerprint], ["[red]x[/red] :AB:"]], styles=["red"])
     say(f"[bold]{fingerprint}[/bold]", style="red")
@@ -73,9 +75,16 @@ def test_progress_on_a_terminal_only(tmp_path):
     arguments = ("check", policy, "--connect-to", "127.0.0.1:1")
     assert "checking" in on_a_terminal(*arguments)
     assert "checking" not in pinset(*arguments).err
-    with progress("x", 2) as bar:
-        bar.advance(bar.task_ids[0])
-        assert bar.tasks[0].completed == 1
+
+
+def test_faults_beyond_number(tmp_path):
+    """Fifty faults are shown, and how many more there are."""
+    path = tmp_path / "pins.toml"
+    path.write_text("[[host]]\n" * 5000)
+    said = pinset("lint", path)
+    assert (said.status, len(said.err.splitlines())) == (2, 53)
+    assert "5000 faults" in said.err
+    assert "  and 4950 more\n" in said.err
 
 
 def test_passphrase_is_asked_for_on_a_terminal(tmp_path):
