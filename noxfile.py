@@ -43,7 +43,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """mypy strict, and pyright on the public interface."""
-    session.install("-e", ".[cli,socks,testing]", *_group("typing"), "nox")
+    session.install("-e", ".[cli,otel,socks,testing]", *_group("typing"), "nox")
     session.run("mypy")
     session.run("pyright")
 
@@ -51,8 +51,8 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The unit tests, on every Python that is here."""
-    session.install("-e", ".[cli,socks,testing]", *_group("tests"))
-    session.run("coverage", "run", "-m", "pytest", "-m", "not integration", *session.posargs)
+    session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"))
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "-m", "not integration", *session.posargs)
 
 
 @nox.session
@@ -66,10 +66,10 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """The unit tests with the lowest versions that pyproject.toml allows for the core."""
-    session.install("--resolution=lowest-direct", "-e", ".[cli,socks]")
+    session.install("--resolution=lowest-direct", "-e", ".[cli,otel,socks]")
     session.install("-e", ".[testing]", *_group("tests"))
     session.install(*(f"{name}=={version}" for name, version in _floors().items()))
-    session.run("pytest", "-m", "not integration", "-W", "default", "-q", *session.posargs)
+    session.run("pytest", "-n", "auto", "-m", "not integration", "-W", "default", "-q", *session.posargs)
 
 
 @nox.session
@@ -83,7 +83,7 @@ def mitmproxy(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Real servers and proxies; they have to be installed (see .ci/run)."""
-    session.install("-e", ".[cli,socks,testing]", *_group("tests"))
+    session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"))
     session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
     session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
     session.run("pytest", "-m", "integration", *session.posargs)
@@ -92,7 +92,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, with every warning an error."""
-    session.install("-e", ".[cli,socks,testing]", *_group("docs"))
+    session.install("-e", ".[cli,otel,socks,testing]", *_group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
@@ -119,15 +119,19 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks; ``nox -s bench -- --help``."""
-    session.install(".[cli]")
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    """The benchmarks; ``nox -s bench -- --help``. Without arguments, requests against stock and plain httpx."""
+    session.install(".[cli]", "uvloop")
+    plain = Path(session.create_tmp()) / "plain"
+    session.run("python", "-m", "venv", "--clear", str(plain), silent=True)
+    session.run(str(plain / "bin" / "pip"), "install", "-q", "httpx>=0.28,<0.29", external=True)
+    arguments = session.posargs or ["wire", "--plain", str((plain / "bin" / "python").absolute())]
+    session.run("python", "-m", "benchmarks", *arguments)
 
 
 @nox.session
 def mutation(session: nox.Session) -> None:
     """Mutate the rules and see the tests fail; ``nox -s mutation -- _evaluate``."""
-    session.install("-e", ".[cli,socks,testing]", *_group("tests"), *_group("mutation"))
+    session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"), *_group("mutation"))
     session.run("python", "tests/mutation.py", *session.posargs, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
 
 

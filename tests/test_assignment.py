@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pinset._assignment import Assignment, Connection, Flight, Waiter
+from pinset._assignment import Assignment
+from pinset._books import Connection, Flight, Waiter
 from pinset._connect import Protocol
 from pinset._errors import PinMismatchError
 

@@ -5,6 +5,7 @@ The policy document as TOML and JSON: all faults with their places, and round tr
 from __future__ import annotations
 
 import json
+import tomllib
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -370,3 +371,49 @@ def test_toml_that_the_parser_gives_up_on(text):
     with pytest.raises(PolicyError, match="not TOML: ") as caught:
         read_toml(text, source="here")
     assert caught.value.source == "here"
+
+
+DEEP = "a." * 100_000 + "b = 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEEP,
+        f"[{DEEP}]",
+        'x = """\\\\"""\n' + DEEP,
+        'x = """a"""""\ny = b\'\n' + DEEP,
+        "\n" + "a . " * 65 + "b = 1",
+        "x = '''\n.\n''' # .\ny = \"\\\".\"\n" + "a." * 65 + "b = 1",
+    ],
+)
+def test_keys_of_100_000_levels(text):
+    """A key with that many dots takes tomllib all the memory there is, so it is refused before."""
+    with pytest.raises(PolicyError) as caught:
+        read_toml(text)
+    [fault] = caught.value.faults
+    assert fault.reason == "more than 64 dots outside quotes on one line: no key of a policy is so deep"
+    assert fault.path == f"line {text.count(chr(10)) + 1}"
+
+
+@pytest.mark.parametrize("quotes", ['"{}"', "'{}'", '"""{}"""', "'''{}'''", '"""\n{}\n\n"""', '"\\"{}"', '"{}" # {}'])
+def test_dots_in_texts_are_none_of_keys(quotes):
+    """Dots in quotes and comments are as many as they want to be."""
+    dots = "." * 100
+    text = write_toml(Policy((PinSet(**GOOD),))) + "rotation = " + quotes.replace("{}", dots) + "\n"
+    assert dots in read_toml(text).pin_sets[0].rotation
+
+
+@pytest.mark.parametrize("hidden", ['"""\\\\"""', '"""a"""""', "'''\\'''", "'''a'''''", '"\\\\"', "'\\'"])
+def test_strings_end_where_toml_ends_them(hidden):
+    """A backslash or a quote before the end of a string does not hide what follows."""
+    assert tomllib.loads(f"x = {hidden}")
+    with pytest.raises(PolicyError, match="dots outside quotes"):
+        read_toml(f"x = {hidden}\n{DEEP}")
+
+
+@pytest.mark.parametrize("begin", ['"""', "'''", '"', "'"])
+def test_quotes_that_are_never_closed(begin):
+    """An open quote is a fault of TOML, and is found in one pass."""
+    with pytest.raises(PolicyError, match="not TOML|dots outside quotes"):
+        read_toml("x = " + begin + "." * 100 + ("\\" + begin) * 10_000)

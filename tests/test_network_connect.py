@@ -204,6 +204,23 @@ def test_unix_socket(loop, tmp_path) -> None:
     LOOPS[loop](run)
 
 
+def test_a_loop_that_takes_a_descriptor_for_used() -> None:
+    """uvloop says so by a RuntimeError; it is a ConnectError like any other."""
+
+    class Confused(asyncio.SelectorEventLoop):
+        async def sock_connect(self, sock, address):
+            raise RuntimeError(f"File descriptor {sock.fileno()} is used by transport")
+
+    async def run() -> None:
+        before = open_sockets()
+        with pytest.raises(httpcore.ConnectError, match="is used by transport"):
+            await PinnedBackend().connect_tcp("127.0.0.1", 443, timeout=10)
+        assert not open_sockets() - before
+
+    with asyncio.Runner(loop_factory=Confused) as runner:
+        runner.run(run())
+
+
 @every_loop
 def test_sleep(loop) -> None:
     """httpcore's retries sleep through the backend."""

@@ -11,6 +11,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -117,6 +118,26 @@ class TestLog:
             ("mine", 20),
             ("mine", 30),
         ]
+
+    def test_a_handler_that_blocks_holds_up_no_other_sink(self):
+        """A pipe that nobody reads ends in the time limit; the other sinks go on."""
+        release, heard = threading.Event(), []
+
+        class Blocking(logging.Handler):
+            def emit(self, _record: logging.LogRecord) -> None:
+                release.wait(30)
+
+        logger = logging.getLogger("blocking")
+        logger.propagate = False
+        logger.addHandler(Blocking())
+        sinks = [LogReports(logger), CallbackReports(heard.append)]
+        with Reporter(*sinks, attempts=1, timeout=0.1) as reporter:
+            for host in ("a.test", "b.test"):
+                reporter.observe(found(host))
+            assert reporter.flush(10)
+            assert reporter.counts["log"].failed == {"timeout": 2}
+            assert len(heard) == 2
+            release.set()
 
     def test_sentry(self, tmp_path: Path):
         """With sentry-sdk and nothing else, a refusal becomes an event with all facts, a let-through a breadcrumb."""

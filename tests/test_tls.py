@@ -16,6 +16,7 @@ import socket
 import ssl
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import truststore
@@ -682,17 +683,19 @@ class TestSocket:
                 tls_socket.connect(("127.0.0.1", server.port))
                 assert tls_socket.pinset_stamp is not None
 
-    def test_non_blocking(self, tls, pins, trust) -> None:
+    def test_non_blocking(self, tls, pins, leaf, trust) -> None:
         """A handshake on a non-blocking socket does not block, as with ssl."""
-        context = bare(pins, trust)
-        context.maximum_version = tls
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            plain = socket.create_connection(silent.getsockname())
-            plain.setblocking(False)
-            with context.wrap_socket(plain, server_hostname=HOST, do_handshake_on_connect=False) as tls_socket:
-                with pytest.raises(ssl.SSLWantReadError):
-                    tls_socket.do_handshake()
-                assert tls_socket.pinset_stamp is None
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        with far, bare(pins, trust).wrap_socket(near, server_hostname=HOST, do_handshake_on_connect=False) as client:
+            with pytest.raises(ssl.SSLWantReadError):
+                client.do_handshake()
+            assert client.pinset_stamp is None
+            with ThreadPoolExecutor(1) as server:
+                answer = server.submit(leaf.server_context(tls=tls).wrap_socket, far, server_side=True)
+                client.do_handshake(block=True)
+                answer.result(10).close()
+            assert client.pinset_stamp is not None
 
     @pytest.mark.parametrize("at_zero", [False, True])
     def test_failed_handshake_leaves_no_open_door(self, tls, at_zero, pins, leaf, trust) -> None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from pinset._asyncio_streams import Connection, RawStream
+from pinset._asyncio_protocol import Connection
+from pinset._asyncio_streams import RawStream
 from pinset._streams import raise_as_connect_error
 
 if TYPE_CHECKING:

@@ -1,26 +1,19 @@
 """
-Streams for asyncio and uvloop, directly above `asyncio.Protocol`.
+Streams for asyncio and uvloop, directly above the protocol.
 
-Rules of this module:
-
-1. Whatever arrives goes into a memory BIO; TLS reads from that very BIO. Reading pauses while it holds too much.
-2. Records are encrypted and handed to the transport without an await between: two writers cannot mix them up, and
-   one that is cancelled never leaves half a record.
-3. The loop is touched only when there is something to wait for. A timer belongs to a wait, not to a call.
-4. `_Connection.abort` does not wait, so a second cancellation cannot come between a failure and its clean-up.
+Records are encrypted and handed to the transport without an await between: two writers cannot mix them up, and one that
+is cancelled never leaves half a record. Each stream takes what has arrived from the one below and puts what it sends
+into it; only the connection at the bottom is ever waited for. So TLS in TLS costs no task and no queue.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import ssl
-from collections import deque
-from typing import cast
 
 import httpcore
 
+from pinset._asyncio_protocol import Connection
 from pinset._streams import (
     READ_SIZE,
     OriginContext,
@@ -31,201 +24,8 @@ from pinset._streams import (
     raise_as_connect_error,
 )
 
-# Reading pauses when more than this was not taken, and goes on when somebody waits for more.
-_HIGH_WATER = 256 * 1024
 # A write is cut into pieces of this size, so that a body of a gigabyte is not encrypted into memory at once.
 _PIECE = 256 * 1024
-
-
-class Connection(asyncio.Protocol):
-    """
-    What has arrived, and who waits for it: the protocol below a stack of streams.
-
-    Args:
-        raw: The connected socket, which the transport closes.
-
-    Attributes:
-        loop: The event loop that it lives on.
-        incoming: The bytes that have arrived and were not read.
-        has_ended: Whether nothing more will arrive.
-        is_broken: Whether that came about otherwise than by the peer's decision.
-        is_open: Whether something can be sent.
-        is_full: Whether the kernel has not taken all that was sent.
-        turn: Held by a writer that has to wait; others queue up behind it.
-    """
-
-    transport: asyncio.Transport
-
-    def __init__(self, raw: socket.socket) -> None:
-        self.loop = loop = asyncio.get_running_loop()
-        self.raw = raw
-        self.incoming = ssl.MemoryBIO()
-        self.has_ended = False
-        self.is_broken = False
-        self.is_open = False
-        self.is_full = False
-        self.turn = asyncio.Lock()
-        self._error: Exception | None = None
-        self._is_held = False
-        self._reader: asyncio.Future[bool] | None = None
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._lost: asyncio.Future[None] = loop.create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
-        # A write is done when the kernel has it all: what lies in the transport is lost when it is aborted.
-        self.transport.set_write_buffer_limits(0)
-        self.is_open = True
-
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self.incoming.write(data)
-        if self.incoming.pending > _HIGH_WATER and not self._is_held:
-            self._is_held = True
-            self.transport.pause_reading()
-        self._wake_reader()
-
-    def eof_received(self) -> bool:
-        """See `asyncio.Protocol`. The connection stays open for writing."""
-        self._end()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.BaseProtocol`."""
-        if self.is_open:
-            self.is_open = False
-            self._error = exc
-            if not self.has_ended:
-                self.is_broken = True
-                self._rescue()
-            self._end()
-        self._wake_writers()
-        if not self._lost.done():
-            self._lost.set_result(None)
-
-    def pause_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self.is_full = True
-
-    def resume_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self.is_full = False
-        self._wake_writers()
-
-    async def wait_for_data(self, deadline: float | None) -> bool:
-        """
-        Wait until something has arrived, or nothing more will.
-
-        Args:
-            deadline: On the clock of the loop, or None to wait for ever.
-
-        Returns:
-            False when the deadline has passed.
-        """
-        if self.has_ended:
-            return True
-        if self._reader is not None:
-            raise RuntimeError("another task already reads from this connection")
-        if self._is_held:
-            self._is_held = False
-            self.transport.resume_reading()
-        reader = self._reader = self.loop.create_future()
-        timer = None if deadline is None else self.loop.call_at(deadline, _expire, reader)
-        try:
-            has_news: bool = await reader
-        finally:
-            self._reader = None
-            if timer is not None:
-                timer.cancel()
-        return has_news
-
-    async def wait_for_room(self) -> None:
-        """
-        Wait until the kernel has taken all that was sent.
-        """
-        while self.is_full and self.is_open:
-            waiter = self.loop.create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
-        if not self.is_open:
-            raise self.failure()
-
-    def send(self, data: bytes) -> None:
-        """
-        Hand *data* to the transport.
-
-        Raises:
-            ConnectionError: The connection is lost or closed.
-        """
-        # A write that fails closes the transport at once, and we are told in the next turn of the loop.
-        if not self.is_open or self.transport.is_closing():
-            raise self.failure()
-        self.transport.write(data)
-
-    def failure(self) -> ConnectionError:
-        """
-        Why the connection cannot be used any more.
-        """
-        # A new one each time: an error that is raised twice keeps the frames of both, and those the connection.
-        failure = ConnectionError(str(self._error or "the connection is lost"))
-        failure.__cause__ = self._error
-        return failure
-
-    def abort(self) -> None:
-        """
-        Close at once, drop what was not sent, and wake who waits.
-        """
-        if not self.is_open:
-            return
-        self.is_open = False
-        self.is_broken = True
-        self._error = ConnectionAbortedError("the connection was closed on this side")
-        self.incoming.read()
-        self._end()
-        self._wake_writers()
-        try:
-            self.transport.abort()
-        except RuntimeError:  # its event loop is closed, and would have done the rest
-            self.raw.close()
-
-    async def wait_until_closed(self) -> None:
-        """
-        Wait until the descriptor is closed: one turn of the loop after `abort`.
-        """
-        if self.loop is asyncio.get_running_loop():
-            await asyncio.shield(self._lost)
-
-    def _rescue(self) -> None:
-        # A write that fails closes the transport, and with it goes the answer that a server gave before it hung up on a
-        # body it did not want. The descriptor is still open here. An end that follows proves nothing: the error is told
-        # only once.
-        with contextlib.suppress(OSError):
-            while data := self.raw.recv(READ_SIZE):
-                self.incoming.write(data)
-
-    def _end(self) -> None:
-        if not self.has_ended:
-            self.has_ended = True
-            self.incoming.write_eof()
-        self._wake_reader()
-
-    def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(True)
-
-    def _wake_writers(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-
-def _expire(reader: asyncio.Future[bool]) -> None:
-    if not reader.done():
-        reader.set_result(False)
 
 
 class _Stream(PinsetStream):
@@ -366,7 +166,7 @@ class RawStream(_Stream):
 def _address(connection: Connection, name: str) -> object:
     try:
         address = connection.transport.get_extra_info(name)
-    except OSError:  # uvloop does not know it any more
+    except (OSError, AttributeError):  # uvloop asks the socket, and there is none any more
         return None
     return with_scope(address)
 

@@ -236,10 +236,14 @@ class Connector:
         target = b"%b:%d" % (host, origin.port)
         url = httpcore.URL(scheme=proxy.origin.scheme, host=proxy.origin.host, port=proxy.origin.port, target=target)
         headers = _merged([(b"Host", target), (b"Accept", b"*/*")], proxy.all_headers())
-        connection = httpcore.AsyncHTTP11Connection(proxy.origin, stream)  # closes the stream when it fails
-        response = await connection.handle_async_request(
-            httpcore.Request(b"CONNECT", url, headers=headers, extensions=dict(extensions))
-        )
+        connection = httpcore.AsyncHTTP11Connection(proxy.origin, stream)
+        try:
+            response = await connection.handle_async_request(
+                httpcore.Request(b"CONNECT", url, headers=headers, extensions=dict(extensions))
+            )
+        except BaseException:  # httpcore closes it, unless the trace of the request raises once more
+            await _close(stream)
+            raise
         if not 200 <= response.status <= 299:  # noqa: PLR2004 - RFC 9110 section 15.3
             reason = response.extensions.get("reason_phrase", b"").decode("ascii", "replace")
             with anyio.CancelScope(shield=True):
@@ -255,14 +259,18 @@ async def _start_tls(
     extensions: Extensions,
 ) -> PinsetStream:
     # The name is always that of the origin: the transport refuses a sni_hostname that differs from it.
-    return await _step(
-        extensions,
-        "connection.start_tls",
-        stream.start_tls,
-        ssl_context=context,
-        server_hostname=origin.host.decode("ascii"),
-        timeout=_timeout(extensions),
-    )
+    try:
+        return await _step(
+            extensions,
+            "connection.start_tls",
+            stream.start_tls,
+            ssl_context=context,
+            server_hostname=origin.host.decode("ascii"),
+            timeout=_timeout(extensions),
+        )
+    except BaseException:  # the trace of the request may have raised before the handshake
+        await _close(stream)
+        raise
 
 
 # httpcore's locks let the event loop turn each time they are taken, which is a tenth of a warm request. On HTTP/1.1 its
@@ -354,7 +362,11 @@ async def _step(
     try:
         await trace(f"{name}.complete", {"return_value": stream})
     except BaseException:
-        with anyio.CancelScope(shield=True):
-            await stream.aclose()
+        await _close(stream)
         raise
     return stream
+
+
+async def _close(stream: PinsetStream) -> None:
+    with anyio.CancelScope(shield=True):
+        await stream.aclose()

@@ -24,7 +24,8 @@ import anyio
 import h2.events
 import httpcore
 
-from pinset._assignment import Assignment, Connection, Flight, Waiter
+from pinset._assignment import Assignment
+from pinset._books import Connection, Flight, Waiter
 from pinset._connect import Connector, Key
 from pinset._http2 import REFUSED_STREAM
 from pinset._network import is_asyncio
@@ -309,6 +310,9 @@ class _ResponseBody:
             else:  # this may wait
                 with anyio.CancelScope(shield=True):
                     await self._stream.aclose()  # type: ignore[attr-defined]  # likewise
+        except BaseException:  # the trace of the request has raised, and httpcore has not noted the end
+            self._is_whole = False
+            raise
         finally:
             await self._release(connection, at_end=self._is_whole)
 

@@ -102,7 +102,7 @@ class TLSLayer:
         self, incoming: ssl.MemoryBIO, ssl_context: ssl.SSLContext | OriginContext, server_hostname: str | None
     ) -> None:
         self._ahead = b""
-        self._failure: ssl.SSLError | None = None
+        self._failure: tuple[object, ...] = ()
         self._stamp: Stamp | None = None
         self._enforcement: Enforcement | None = None
         if isinstance(ssl_context, OriginContext):
@@ -140,8 +140,8 @@ class TLSLayer:
         if self._ahead:
             data, self._ahead = self._ahead[:max_bytes], self._ahead[max_bytes:]
             return data
-        if self._failure is not None:
-            raise self._failure
+        if self._failure:
+            raise ssl.SSLError(*self._failure)
         # OpenSSL asks for more by an exception, which costs several times as much as these questions.
         if not (self.incoming.pending or self.incoming.eof or self.ssl_object.pending()):
             return None
@@ -151,6 +151,10 @@ class TLSLayer:
             return None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
+        except ssl.SSLError as error:
+            # OpenSSL does not say it again, and the error itself would keep the frames that it passed.
+            self._failure = error.args
+            raise
         if self.incoming.pending and len(data) < max_bytes:
             return self._with_more(data, max_bytes)
         return data
@@ -165,18 +169,19 @@ class TLSLayer:
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
             pass  # the last two come again
         except ssl.SSLError as error:
-            self._failure = error
+            self._failure = error.args
         return b"".join(pieces)
 
     def is_readable(self) -> bool:
         """
         Whether data or the end is waiting in what has arrived.
         """
+        if self._ahead:
+            return True
         # A session ticket is no data, and no reason to give up an idle connection. Only reading tells.
         try:
             data = self.read(READ_SIZE)
-        except ssl.SSLError as error:
-            self._failure = error
+        except ssl.SSLError:
             return True
         self._ahead = data or b""
         return data is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import plistlib
+from datetime import UTC, datetime
 
 import pytest
 from cli.transcripts import HERE, pinset
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from pinset import Pin, PinKind, PinSet, Policy, load_policy
+from pinset import Pin, PinKind, PinSet, Policy, __version__, load_policy
 from pinset.formats import write_toml
 
 
@@ -162,3 +163,39 @@ def test_lint_knows_public_suffixes(tmp_path):
         policy.write_text(write_toml(Policy((PinSet(name=name, pins=pins),))))
         findings = json.loads(pinset("lint", policy, "--json").out)["findings"]
         assert [finding["rule"] for finding in findings] == rules
+
+
+def test_plan_as_files(tmp_path):
+    """The calendar and the page go to a file or to standard output."""
+    policy = HERE / "files" / "pins.toml"
+    for form, begins in (("--ics", "BEGIN:VCALENDAR\n"), ("--html", "<!doctype html>\n")):
+        assert pinset("plan", policy, form).out.startswith(begins)
+        out = tmp_path / form
+        said = pinset("plan", policy, form, "--out", out)
+        assert (said.status, said.out) == (0, "")
+        assert out.read_text().startswith(begins)
+    assert (tmp_path / "--ics").read_bytes().startswith(b"BEGIN:VCALENDAR\r\n")
+    assert "<title>Rotation plan of pins.toml</title>" in (tmp_path / "--html").read_text()
+
+
+def test_plan_with_every_date(tmp_path):
+    """When every rule has a date and nothing is due, the calendar is next."""
+    policy = tmp_path / "pins.toml"
+    pins = [Pin(PinKind.SPKI, bytes([n]) * 32) for n in (1, 2)]
+    expires = datetime(2027, 6, 1, tzinfo=UTC)
+    rules = (PinSet(name="a.com", pins=pins, expires=expires, on_expiry="block", rotation="ask ops"),)
+    policy.write_text(write_toml(Policy(rules)))
+    said = pinset("plan", policy, "--at", "2026-11-01")
+    assert said.err == f"next: pinset plan {policy} --ics --out rotations.ics, and open it in a calendar\n"
+    assert "  rotation: ask ops" in pinset("explain", policy, "a.com").out
+    names = [f"h{n}.example" for n in range(9)]
+    policy.write_text(write_toml(Policy(tuple(PinSet(name=name, pins=pins) for name in names))))
+    assert (
+        "no date is known of h0.example, h1.example, h2.example, h3.example, h4.example …" in pinset("plan", policy).err
+    )
+
+
+def test_version():
+    """--version prints the version and nothing else."""
+    said = pinset("--version")
+    assert (said.status, said.out, said.err) == (0, f"{__version__}\n", "")

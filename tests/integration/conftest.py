@@ -16,6 +16,7 @@ import re
 import secrets
 import select
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -364,6 +365,13 @@ class Nginx:
     def __exit__(self, *error):
         self._stack.__exit__(*error)
 
+    def reload(self):
+        """Read configuration, certificates and ticket keys again; returns when nobody serves with the old ones."""
+        log = Log(self._directory / "error.log")
+        since = log.size()
+        os.kill(int((self._directory / "nginx.pid").read_text()), signal.SIGHUP)
+        log.wait_for(r"worker process \d+ exited with code 0", since)
+
     def url(self, path="/", number=0, host=HOST):
         """The URL of *path* on one of its ports."""
         return f"https://{host}:{self.ports[number]}{path}"
@@ -389,7 +397,7 @@ class Nginx:
         config = self._directory / "nginx.conf"
         config.write_text(f"""
 daemon off;
-master_process off;
+worker_processes 1;
 pid {self._directory}/nginx.pid;
 error_log {self._directory}/error.log info;
 events {{ worker_connections 2048; }}

@@ -288,3 +288,46 @@ def test_given_up_behind_a_proxy(lab, proxy, stage, way):
         context,
         upload=stage == "upload",
     )
+
+
+@loops
+@pytest.mark.parametrize("proxy", ["tinyproxy", "squid_https", "microsocks"], indirect=True)
+def test_a_trace_callback_that_raises_behind_a_proxy(lab, proxy, loop):
+    """At whatever step it raises, its error comes out, and nothing is lost at one connection."""
+    good = lab.origins["ec", "TLSv1.3", "genuine"]
+
+    class OwnError(Exception):
+        pass
+
+    async def run():
+        names = []
+
+        async def note(name, info):
+            names.append(name)
+
+        async def request(client, trace):
+            return await client.get(good.url("/traced"), extensions={"trace": trace})
+
+        def new_client():
+            transport = ours(lab.pins(good), lab.context(), proxy.proxy())
+            return httpx.AsyncClient(transport=transport, timeout=TIMEOUT)
+
+        watch = Watch()
+        async with new_client() as client:
+            await request(client, note)
+        for bad in dict.fromkeys(names):
+
+            async def fail(name, info, bad=bad):
+                if name == bad:
+                    raise OwnError(name)
+
+            async with new_client() as client:
+                with pytest.raises(OwnError):
+                    await request(client, fail)
+                queued, active, _, connecting = counts(client._transport)
+                assert (queued, active, connecting) == (0, 0, 0), bad
+                assert (await request(client, note)).status_code == 200
+        await watch.assert_nothing_left()
+
+    with collector_off():
+        LOOPS[loop](run)

@@ -26,6 +26,15 @@ from pinset import (
     load_policy,
     pinned_ssl_context,
 )
+from pinset.reports import (
+    CallbackReports,
+    HTTPReports,
+    JSONLinesReports,
+    LogReports,
+    OpenTelemetryReports,
+    PinReport,
+    Reporter,
+)
 
 PINS = {"api.example.com": ["sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="]}
 
@@ -44,6 +53,18 @@ async def client() -> Verdict | None:
 
 def observe(verdict: Verdict) -> None:
     _ = (verdict.explain(), verdict.outcome, verdict.decision)
+
+
+def reports() -> int:
+    async def told(report: PinReport) -> None:
+        _ = (report.hostname, report.to_dict()["known-pins"], report.verdict.outcome)
+
+    sinks = [LogReports(), HTTPReports("https://reports.example.net/"), CallbackReports(told), CallbackReports(print)]
+    pinner = Pinner(PINS, observers=[observe, *sinks])
+    with Reporter(JSONLinesReports("pins.jsonl"), window=60, timeout=1) as reporter:
+        Pinner(PINS, observers=[reporter, observe])
+        Pinner(PINS, observers=[OpenTelemetryReports()]).reporter.close(budget=1)
+    return sum(counts.sent for counts in pinner.reporter.counts.values())
 
 
 def values(der: bytes) -> Verdict:

@@ -7,6 +7,7 @@ ends with the next thing to type (`pinset.cli._output`).
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,50 +15,58 @@ if TYPE_CHECKING:
     import typer
 
 
+# Module and function of each command; a module is imported when its command is asked for.
+_COMMANDS = {
+    "fetch": ("_fetch", "fetch_command"),
+    "pin": ("_pin", "pin_command"),
+    "backup": ("_backup", "backup_command"),
+    "check": ("_check", "check_command"),
+    "history": ("_check", "history_command"),
+    "lint": ("_lint", "lint_command"),
+    "explain": ("_explain", "explain_command"),
+    "plan": ("_plan", "plan_command"),
+    "convert": ("_convert", "convert_command"),
+    "demo": ("_demo", "demo"),
+}
+
+
 def main() -> None:
     """
     Run the command line; the entry point of the ``pinset`` script.
     """
     try:
-        import rich  # noqa: F401 - asked for here, so that one sentence names the extra
-        import typer  # noqa: F401 - likewise
+        import typer  # noqa: F401 - asked for here, so that one sentence names the extra
     except ModuleNotFoundError:
         sys.exit("the command line needs an extra: pip install 'pinset[cli]'")
-    make_app()()
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    make_app(asked if asked in _COMMANDS else None)()
 
 
-def make_app() -> typer.Typer:
+def make_app(only: str | None = None) -> typer.Typer:
     """
-    The commands. Each is imported here and not before: together they cost more than all of pinset.
+    The commands.
+
+    Args:
+        only: The one that will run; all by default. Together they cost more than all of pinset.
     """
     import typer
 
-    from pinset.cli._backup import backup_command
-    from pinset.cli._check import check_command, history_command
-    from pinset.cli._convert import convert_command
-    from pinset.cli._demo import demo
-    from pinset.cli._explain import explain_command
-    from pinset.cli._fetch import fetch_command
-    from pinset.cli._lint import lint_command
-    from pinset.cli._pin import pin_command
-    from pinset.cli._plan import plan_command
-
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        no_args_is_help=True, invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False
+    )
     app.callback()(_pinset)
-    app.command("fetch")(fetch_command)
-    app.command("pin")(pin_command)
-    app.command("backup")(backup_command)
-    app.command("check")(check_command)
-    app.command("history")(history_command)
-    app.command("lint")(lint_command)
-    app.command("explain")(explain_command)
-    app.command("plan")(plan_command)
-    app.command("convert")(convert_command)
-    app.command()(demo)
+    for name, (module, function) in _COMMANDS.items():
+        if only in (None, name):
+            app.command(name)(getattr(importlib.import_module(f"pinset.cli.{module}"), function))
     return app
 
 
-def _pinset() -> None:
+def _pinset(*, version: bool = False) -> None:
     """
     Which keys a server may hold: TLS pinning for asyncio and httpx.
     """
+    if version:
+        from pinset import __version__
+        from pinset.cli._output import put
+
+        put(__version__)

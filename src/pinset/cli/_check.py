@@ -65,8 +65,7 @@ def check_command(
         targets = _targets(loaded, named, connect_to, proxy, starttls)
         context = make_context(ca_file)
         now = datetime.now(UTC).replace(microsecond=0)
-        with progress("checking", len(targets)) as bar:
-            advance = lambda: bar.advance(bar.task_ids[0])  # noqa: E731 - named for what it does
+        with progress("checking", len(targets)) as advance:
             work = check_targets(loaded, targets, context, now=now, timeout=timeout, jobs=jobs, on_done=advance)
             records = asyncio.run(work)
         if record is not None:

@@ -54,7 +54,7 @@ def demo() -> None:
     """
     Watch an interception succeed, watch pins refuse it, and rotate a key. No network, nothing is kept.
     """
-    console = Console()
+    console = Console(emoji=False)  # a fingerprint may hold ":AB:"
     with console.status("starting a server and an interceptor on the loopback interface"):
         scenes, refusal = asyncio.run(_play())
     console.print(_table(scenes))

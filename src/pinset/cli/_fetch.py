@@ -56,8 +56,7 @@ def fetch_command(
             for host, port in dict.fromkeys(split_address(text, 443) for text in hosts)
         ]
         context = make_context(ca_file)
-        with progress("connecting", len(targets)) as bar:
-            advance = lambda: bar.advance(bar.task_ids[0])  # noqa: E731 - named for what it does
+        with progress("connecting", len(targets)) as advance:
             work = fetch_targets(targets, context, timeout=timeout, jobs=jobs, on_done=advance)
             chains = asyncio.run(work)
         failed = [

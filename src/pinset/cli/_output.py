@@ -18,15 +18,17 @@ from contextlib import contextmanager
 from enum import IntEnum
 from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pinset._errors import PinsetError, PolicyError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 STDIN = "-"
-_UNCUT = 10_000
+_MOST_FAULTS = 50
 
 
 class Exit(IntEnum):
@@ -47,7 +49,7 @@ def say(text: str, *, style: str = "") -> None:
     """
     Words, to standard error.
     """
-    _console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    _write([(text, style)], stderr=True)
 
 
 def next_step(text: str) -> None:
@@ -76,11 +78,12 @@ def put_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, styles: 
     Rows in columns: a heading in capitals, two spaces between, nothing cut.
     """
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    console = _console(stderr=False)
     heading = [column.upper() for column in columns]
-    for row, style in zip_longest([heading, *rows], ["bold", *styles], fillvalue=""):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (heading, *rows)
+    ]
+    _write(list(zip_longest(lines, ["bold", *styles], fillvalue="")), stderr=False)
 
 
 def fail(text: str, *, status: Exit, step: str = "") -> typer.Exit:
@@ -100,23 +103,44 @@ def refusing() -> Iterator[None]:
     """
     try:
         yield
+    except PolicyError as error:
+        raise fail(_shortened(error), status=Exit.REFUSED, step="correct that, and run the command again") from error
     except PinsetError as error:
-        step = "correct that, and run the command again" if isinstance(error, PolicyError) else ""
-        raise fail(str(error), status=Exit.REFUSED, step=step) from error
+        raise fail(str(error), status=Exit.REFUSED) from error
     except (OSError, UnicodeDecodeError) as error:
         raise fail(f"cannot be read or written: {error}", status=Exit.REFUSED) from error
 
 
+def _shortened(error: PolicyError) -> str:
+    """Nobody reads 200,000 faults, and no terminal should have to show them."""
+    head, *faults = str(error).split("\n  ")
+    more = len(faults) - _MOST_FAULTS
+    return "\n  ".join([head, *faults[:_MOST_FAULTS], *([f"and {more} more"] if more > 0 else [])])
+
+
+class Advance(Protocol):
+    """
+    One step of a bar is done.
+    """
+
+    def __call__(self) -> None:
+        """Draw it."""
+
+
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Progress]:
+def progress(title: str, total: int) -> Iterator[Advance]:
     """
-    A bar on standard error, where that is a terminal. It has one task, of *total* steps, with the number 0.
+    A bar on standard error of *total* steps, where that is a terminal; yields what to call after each step.
     """
+    if not _is_terminal(sys.stderr):
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = _console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        bar.add_task(title, total=total)
-        yield bar
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
 
 
 def read_input(path: str) -> bytes:
@@ -150,6 +174,23 @@ def write_output(text: str, out: Path | None) -> None:
         say(f"wrote {out}")
 
 
+def _write(lines: Sequence[tuple[str, str]], *, stderr: bool) -> None:
+    """Lines with their styles. Rich is for terminals only: it costs more than most commands."""
+    stream = sys.stderr if stderr else sys.stdout
+    if not _is_terminal(stream):
+        stream.write("".join(f"{text}\n" for text, _ in lines))
+        return
+    console = _console(stderr=stderr)
+    for text, style in lines:
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
+
+
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=_UNCUT, no_color=True)
+    from rich.console import Console
+
+    # Fingerprints hold ":AB:" and ":CL:", which Rich would print as pictures.
+    return Console(stderr=stderr, emoji=False)

@@ -79,6 +79,8 @@ class _Tree:
             self._parser.Parse(data, True)
         except expat.ExpatError as error:
             self._refuse(f"not well-formed XML: {expat.ErrorString(error.code)}", line=error.lineno)
+        except PolicyError:  # of our own handlers
+            raise
         except (ValueError, LookupError) as error:  # lone surrogates; encodings that Python does not know
             self._refuse(f"not well-formed XML: {error}")
         assert self._root is not None  # expat reports a document without an element

@@ -58,7 +58,10 @@ class Aside:
             with suppress(RuntimeError):  # the loop is closed: the process is about to end
                 loop.call_soon_threadsafe(ended.set_result, None)
 
-        threading.Thread(target=call, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=call, name=self._name, daemon=True).start()
+        except RuntimeError:
+            call()  # Python 3.12.0 and 3.12.1 start no thread while they exit (gh-113964), and then nobody else waits
         await asyncio.wait([ended])
         for error in errors:
             raise error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}") from error

@@ -107,7 +107,7 @@ class Lane:
         self._task: asyncio.Task[None] | None = None
         self._is_delivering = False
         self._is_closed = False
-        self._submitted = self._sent = self._deduplicated = 0
+        self._submitted = self._admitted = self._sent = self._deduplicated = 0
         self._dropped: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._aside = Aside(f"pinset-{sink.name}-note")
@@ -131,6 +131,8 @@ class Lane:
             suppressed = self._duplicates.admit(kind, self._clock())
             if suppressed is None:
                 self._deduplicated += 1
+            else:
+                self._admitted += 1
             return suppressed
 
     def enqueue(self, kind: Hashable, report: PinReport, context: contextvars.Context) -> None:
@@ -143,6 +145,7 @@ class Lane:
             context: Of the caller, so that logs and traces belong to the request.
         """
         with self._lock:
+            self._admitted -= 1
             if self._is_closed:
                 self._dropped["closed"] += 1
                 self._idle.notify_all()
@@ -215,13 +218,13 @@ class Lane:
         self._idle = threading.Condition(self._lock)
         self._task = None
         self._dropped["forked"] += self._pending()
+        self._admitted = 0
         self._queue.clear()
         self._under_way = None
         self._is_delivering = False
 
     def _pending(self) -> int:
-        settled = self._sent + self._deduplicated + self._dropped.total() + self._failed.total()
-        return self._submitted - settled
+        return self._admitted + len(self._queue) + (self._under_way is not None)
 
     def _drop_all(self, reason: str) -> None:
         with self._lock:

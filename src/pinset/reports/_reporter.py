@@ -283,23 +283,12 @@ def _kind(verdict: Verdict, port: int, rule: PinSet) -> bytes:
     What makes two reports the same: TrustKit's key, and what is done about it. No instant is part of it, and no address:
     a policy that is loaded anew holds equal rules.
     """
-    return hashlib.sha256(
-        repr(
-            (
-                verdict.host,
-                port,
-                verdict.outcome.value,
-                verdict.decision.value,
-                verdict.expired,
-                ""
-                if verdict.outcome is Outcome.FAILED
-                else verdict.detail,  # that of an exception may differ each time
-                (rule.name, rule.subdomains.value, rule.mode.value, rule.expires, rule.on_expiry),
-                [(requirement.role.value, sorted(map(str, requirement.pins))) for requirement in rule.requirements],
-                [certificate.certificate_sha256 for certificate in verdict.chain],
-            )
-        ).encode()
-    ).digest()
+    detail = "" if verdict.outcome is Outcome.FAILED else verdict.detail  # that of an exception may differ each time
+    found = (verdict.host, port, verdict.outcome.value, verdict.decision.value, verdict.expired, detail)
+    by = (rule.name, rule.subdomains.value, rule.mode.value, rule.expires, rule.on_expiry)
+    pins = [(requirement.role.value, sorted(map(str, requirement.pins))) for requirement in rule.requirements]
+    chain = [certificate.certificate_sha256 for certificate in verdict.chain]
+    return hashlib.sha256(repr((found, by, pins, chain)).encode()).digest()
 
 
 def _context() -> contextvars.Context:

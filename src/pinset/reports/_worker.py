@@ -135,8 +135,9 @@ class Worker:
 
 def _before_exit(function: Callable[[], object]) -> None:
     # atexit comes after the thread pools were shut, and without those there is no name resolution: a report that is
-    # sent then would fail. What concurrent.futures itself uses comes before, in reverse order of registration.
-    import concurrent.futures.thread  # noqa: F401, PLC0415 - it has to have registered before us
+    # sent then would fail. What concurrent.futures itself uses comes before, the last registered first: so it has to be
+    # imported now, which whoever has looked up a host from a coroutine has done.
+    import concurrent.futures.thread  # noqa: F401, PLC0415
 
     getattr(threading, "_register_atexit", atexit.register)(function)
 
