@@ -125,6 +125,8 @@ def test_refuse_without_a_rule():
     verdict = refuse(policy, "A.org", NOW, outcome=Outcome.FAILED, detail="boom")
     assert (verdict.host, verdict.rule, verdict.decision) == ("a.org", None, Decision.REFUSE)
     assert (verdict.outcome, verdict.detail, verdict.at) == (Outcome.FAILED, "boom", NOW)
+    with pytest.raises(TypeError, match="positional"):
+        refuse(policy, "A.org", NOW, Outcome.FAILED, "boom")
 
 
 def test_host_without_canonical_form():
