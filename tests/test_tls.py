@@ -683,7 +683,7 @@ class TestSocket:
                 tls_socket.connect(("127.0.0.1", server.port))
                 assert tls_socket.pinset_stamp is not None
 
-    def test_non_blocking(self, tls, pins, trust) -> None:
+    def test_non_blocking(self, tls, pins, leaf, trust) -> None:
         """A handshake on a non-blocking socket does not block, as with ssl."""
         near, far = socket.socketpair()
         near.setblocking(False)
