@@ -361,7 +361,7 @@ def test_as_pinner_and_as_policy():
     assert as_policy(GOOD) == pinner.policy == as_pinner(GOOD).policy
 
 
-@pytest.mark.parametrize("pins", [None, [KEY], KEY, 5])
+@pytest.mark.parametrize("pins", [None, [KEY], KEY, 5], ids=["nothing", "list", "text", "number"])
 def test_what_is_neither_policy_nor_mapping(pins):
     """Anything else is refused by its type."""
     with pytest.raises(PolicyError) as caught:

@@ -198,7 +198,7 @@ def test_from_certificate(data):
     assert whole == Pin(PinKind.CERTIFICATE, hashlib.sha256(CERTIFICATE).digest())
 
 
-@pytest.mark.parametrize("data", [SPKI, SPKI_PEM, SPKI_PEM.decode()])
+@pytest.mark.parametrize("data", [SPKI, SPKI_PEM, SPKI_PEM.decode()], ids=["der", "pem", "text"])
 def test_from_public_key(data):
     """A public key, PEM or DER, gives its pin."""
     assert Pin.from_public_key(data) == KEY_PIN
