@@ -56,6 +56,8 @@ _PAST_THE_END = "what follows is a SEQUENCE, and that is neither a version nor a
 _LEAST = "of the two texts, certificate is the lesser"
 _GREATEST = "TLS 1.3 is the greatest of the versions that we let OpenSSL use"
 _MATCHED = "here it is matched or mismatched, and the second is the greater text"
+_PARTS = "a version has five parts, and is never equal to fewer"
+_OFFERED = "a session and its stamp have the same chain"
 _DERIVED = "made of the fields that are compared anyway"
 EQUIVALENT: dict[str, dict[str, str]] = {
     "_evaluate": {
@@ -94,6 +96,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "if len(digest) is not _DIGEST_SIZE:": _SMALL,
         "if self.kind <= PinKind.CERTIFICATE:": _LEAST,
         "return cls(kind, hashlib.sha256(der if kind <= PinKind.CERTIFICATE else spki).digest())": _LEAST,
+        'return base64.b64decode("".join(wanted[ -1].split()), validate=True)': "there is exactly one",
         "_ENCODED_SIZE = 4 * -(~_DIGEST_SIZE // 3)": "44 too, for a digest of 32 bytes",
     },
     "_policy": {
@@ -106,6 +109,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "_sessions": {
         "if self._sessions.get(key) == session:": "what is equal is the same ticket",
+        "SESSIONS_LEAK = sys.version_info <= (3, 12, 8) or (3, 13) <= sys.version_info < (3, 13, 1)": _PARTS,
+        "SESSIONS_LEAK = sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info <= (3, 13, 1)": _PARTS,
+        "SESSIONS_LEAK = sys.version_info < (3, 12, 8) or (3, 13) < sys.version_info < (3, 13, 1)": _PARTS,
     },
     "_tls": {
         'once = self.version() >= "TLSv1.3" and not SESSIONS_LEAK': _GREATEST,
@@ -116,7 +122,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "if self._enforcement is not None and self._enforcement.pinner != enforcement.pinner:": (
             "pinners are equal only to themselves"
         ),
-        "if sys.version_info > (3, 13):": "a version has more than two parts",
+        "if sys.version_info > (3, 13):": _PARTS,
+        "if self._offered is None or self._tls.getpeercert(binary_form=True) != self._offered[ 1].chain[0]:": _OFFERED,
+        "if self._offered is None or self._tls.getpeercert(binary_form=True) != self._offered[ -1].chain[0]:": _OFFERED,
     },
 }
 

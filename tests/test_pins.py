@@ -247,6 +247,11 @@ def test_one_kind_of_der_is_not_taken_for_another():
             "the PEM block 'CERTIFICATE' is not base64",
         ),
         (
+            Pin.from_csr,
+            "-----BEGIN NEW CERTIFICATE REQUEST-----\n!\n-----END NEW CERTIFICATE REQUEST-----",
+            "the PEM block 'CERTIFICATE REQUEST' is not base64",
+        ),
+        (
             Pin.from_certificate,
             "-----BEGIN CERTIFICATE-----\né\n-----END CERTIFICATE-----",
             "the PEM block 'CERTIFICATE' is not base64",

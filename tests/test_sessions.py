@@ -286,6 +286,14 @@ class TestResumption:
         assert second.pinset_stamp.verdict.outcome is Outcome.MATCHED
 
 
+@pytest.mark.parametrize("tls", VERSIONS)
+def test_server_that_keeps_refusing(tls, world, leaf) -> None:
+    """Where reading a session leaks, no further one is read and the last one is forgotten."""
+    for _ in range(4):
+        assert not world.connect(leaf.server_context(tls=tls)).session_reused
+    assert len(world.store) == (not _tls.SESSIONS_LEAK)
+
+
 def test_ticket_is_offered_once(world, leaf) -> None:
     """Two connections at once do not share a TLS 1.3 ticket (RFC 8446 appendix C.4), where reading sessions is free."""
     world.connect(leaf.server_context(tls=ssl.TLSVersion.TLSv1_3))
@@ -414,6 +422,8 @@ class TestStore:
         for number in range(1_997):
             assert store.wants(key)
             store.keep((None, f"{number}.test", 443), session)
+        assert not store.wants(key)
+        store.keep(key, session)  # one that was under way
         assert not store.wants(key)
         monkeypatch.setattr(_sessions, "SESSIONS_LEAK", False)
         assert store.wants(key)

@@ -109,6 +109,9 @@ class TestObject:
         assert stamp.chain[0] == leaf.chain[0]
         pair.client.write(b"data")
         assert pair.server.read() == b"data"
+        pair.server.write(b"b" * 2000)
+        assert len(pair.client.read()) == 1024, "as without an argument in ssl"
+        assert len(pair.client.read()) == 976
         pair.server.write(b"back")
         buffer = bytearray(4)
         assert pair.client.read(4, buffer) == 4
@@ -753,12 +756,17 @@ def test_asyncio_streams(runner, tls, pins, leaf, impostor, trust, caplog) -> No
 
 
 @pytest.mark.parametrize(("version", "private"), [((3, 12, 9), True), ((3, 13, 0), False), ((4, 0, 0), False)])
-def test_private_getters_only_where_there_are_no_public_ones(version, private, monkeypatch) -> None:
-    """The chains have public getters since Python 3.13 (python/cpython gh-109109)."""
-    monkeypatch.setattr(sys, "version_info", (*version, "final", 0))
-    module = runpy.run_path(_tls.__file__)
-    for name in ("verified_chain", "unverified_chain"):
+def test_private_getters_only_where_there_are_no_public_ones(version, private, pins, leaf, genuine, trust) -> None:
+    """The chains have public getters since Python 3.13 (python/cpython gh-109109); both give the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "version_info", (*version, "final", 0))
+        module = runpy.run_path(_tls.__file__)
+    pair = Pair(bare(pins, trust), leaf.server_context())
+    pair.shake()
+    for name, chain in (("verified_chain", [*leaf.chain, genuine.root]), ("unverified_chain", [*leaf.chain])):
         assert ("_sslobj" in module[name].__code__.co_names) is private
+        if private or sys.version_info >= (3, 13):
+            assert module[name](pair.client) == chain
 
 
 @pytest.mark.parametrize("tls", VERSIONS)
@@ -779,6 +787,22 @@ class TestReports:
         (report,) = reports
         assert report.port == 8443
         assert len(report.served_chain) == len(impostor.chain)
+
+    def test_bare_context(self, tls, pins, impostor, trust) -> None:
+        """A bare context does not know the port."""
+        reports = []
+        pinner = Pinner(pins, observers=[CallbackReports(reports.append)])
+        with pytest.raises(PinMismatchError):
+            Pair(bare(pinner, trust), impostor.server_context(tls=tls)).shake()
+        pinner.reporter.close()
+        assert [report.port for report in reports] == [0]
+
+    def test_context_that_is_plain(self, tls, genuine, impostor) -> None:
+        """Without an enforcement nothing is reported, and the error is OpenSSL's."""
+        context = genuine.client_context()
+        prepare_context(context, PINNER)
+        with pytest.raises(ssl.SSLCertVerificationError, match="verify failed"):
+            Pair(context, impostor.server_context(tls=tls)).shake()
 
     def test_chain_that_openssl_refuses(self, tls, pins, genuine, impostor) -> None:
         """An impostor without a trusted CA is reported too, although no pin was looked at; unlisted hosts are not."""
