@@ -532,6 +532,41 @@ def test_session_tickets_are_no_data(loop, leaf, pins, trust) -> None:
     LOOPS[loop](run)
 
 
+@every_loop
+def test_a_certificate_asked_for_after_the_handshake(loop, genuine, leaf, pins, trust) -> None:
+    """A server may ask for it while we wait for the answer (RFC 8446 section 4.6.2); it gets it at once."""
+    context = leaf.server_context(tls=ssl.TLSVersion.TLSv1_3)
+    context.load_verify_locations(cadata=genuine.root_pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.post_handshake_auth = trust.post_handshake_auth = True
+    genuine.issue("client.test", client=True).load_into(trust)
+
+    def talk(tls) -> None:
+        tls.recv(1)
+        assert tls.getpeercert() is None
+        tls.verify_client_post_handshake()
+        tls.do_handshake()
+        tls.setblocking(False)
+        for _ in range(1000):
+            with suppress(ssl.SSLWantReadError):
+                tls.recv(1)
+            if tls.getpeercert():
+                break
+            time.sleep(0.005)
+        tls.setblocking(True)
+        tls.sendall(b"welcome" if tls.getpeercert() else b"nobody")
+
+    async def run() -> None:
+        with tls_peer(context, talk) as server:
+            stream = await PinnedBackend().connect_tcp("127.0.0.1", server.port)
+            stream = await stream.start_tls(origin_context(Pinner(pins), trust), HOST)
+            await stream.write(b"?")
+            assert await stream.read(100, timeout=10) == b"welcome"
+            await stream.aclose()
+
+    LOOPS[loop](run)
+
+
 ADDRESSES = ["127.0.0.1", "::1", "unix"]
 
 

@@ -15,6 +15,7 @@ import contextlib
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from pinset._streams import READ_SIZE
@@ -40,6 +41,8 @@ class Connection(asyncio.Protocol):
         is_open: Whether something can be sent.
         is_full: Whether the kernel has not taken all that was sent.
         turn: Held by a writer that has to wait; others queue up behind it.
+        has_news: Asked about what arrives: whether it is worth waking a reader for. A session ticket or half a record
+            is not.
     """
 
     transport: asyncio.Transport
@@ -53,6 +56,7 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         self.is_full = False
         self.turn = asyncio.Lock()
+        self.has_news: Callable[[], bool] | None = None
         self._error: Exception | None = None
         self._is_held = False
         self._reader: asyncio.Future[bool] | None = None
@@ -72,7 +76,8 @@ class Connection(asyncio.Protocol):
         if self.incoming.pending > _HIGH_WATER and not self._is_held:
             self._is_held = True
             self.transport.pause_reading()
-        self._wake_reader()
+        if self._reader is not None and (self.has_news is None or self.has_news()):
+            self._wake_reader()
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`. The connection stays open for writing."""
@@ -121,12 +126,12 @@ class Connection(asyncio.Protocol):
         reader = self._reader = self.loop.create_future()
         timer = None if deadline is None else self.loop.call_at(deadline, _expire, reader)
         try:
-            has_news: bool = await reader
+            in_time: bool = await reader
         finally:
             self._reader = None
             if timer is not None:
                 timer.cancel()
-        return has_news
+        return in_time
 
     async def wait_for_room(self) -> None:
         """
@@ -175,16 +180,17 @@ class Connection(asyncio.Protocol):
         self.incoming.read()
         self._end()
         self._wake_writers()
-        try:
+        with contextlib.suppress(RuntimeError):  # its event loop is closed
             self.transport.abort()
-        except RuntimeError:  # its event loop is closed, and would have done the rest
+        if isinstance(self.loop, asyncio.SelectorEventLoop) or self.loop.is_closed():
+            # The selector has let go of the descriptor by now. On other loops it is not ours to close.
             self.raw.close()
 
     async def wait_until_closed(self) -> None:
         """
-        Wait until the descriptor is closed: one turn of the loop after `abort`.
+        Wait until the descriptor is closed: at most one turn of the loop after `abort`.
         """
-        if self.loop is asyncio.get_running_loop():
+        if self.raw.fileno() >= 0 and self.loop is asyncio.get_running_loop():
             await asyncio.shield(self._lost)
 
     def _rescue(self) -> None:

@@ -206,6 +206,7 @@ class TLSStream(_Stream):
         self._incoming = incoming
         self._outgoing = self._layer.outgoing
         self._tls = self._layer.ssl_object
+        self._put_records = below.put if self._is_inner else below.connection.send
 
     async def do_handshake(self, timeout: float | None) -> None:
         """Shake hands; see `PinsetStream.start_tls`."""
@@ -218,6 +219,7 @@ class TLSStream(_Stream):
                 if not (self._is_inner and self._fill()) and not await self.connection.wait_for_data(deadline):
                     raise TimeoutError(f"the handshake was not done in {timeout} seconds") from None
             else:
+                self.connection.has_news = self._has_news
                 return
 
     def take(self, max_bytes: int) -> bytes | None:
@@ -234,7 +236,7 @@ class TLSStream(_Stream):
     def put(self, data: bytes | memoryview) -> None:
         """See `_Stream.put`."""
         self._tls.write(data)
-        self._below.put(self._outgoing.read())
+        self._put_records(self._outgoing.read())
 
     def accepts(self) -> bool:
         """See `PinsetStream.accepts`."""
@@ -248,9 +250,13 @@ class TLSStream(_Stream):
             case "pinset":
                 return self._layer.verdict
             case "is_readable":
-                return self._is_readable()
+                return self._is_readable() or self._below.get_extra_info(info)
             case _:
                 return self._below.get_extra_info(info)
+
+    def _has_news(self) -> bool:
+        # A server that asks for a certificate after the handshake waits for an answer, which the reader sends.
+        return self._is_readable() or bool(self._outgoing.pending)
 
     def _is_readable(self) -> bool:
         try:
@@ -258,11 +264,11 @@ class TLSStream(_Stream):
                 self._fill()
         except OSError:
             return True
-        return self._layer.is_readable() or bool(self._below.get_extra_info("is_readable"))
+        return self._layer.is_readable()
 
     def _flush(self) -> None:
         if self._outgoing.pending:
-            self._below.put(self._outgoing.read())
+            self._put_records(self._outgoing.read())
 
     def _fill(self) -> bool:
         """Move what the TLS below has decrypted into our own BIO; False if there is nothing."""
