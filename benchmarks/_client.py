@@ -69,12 +69,8 @@ async def _sample(
     url, concurrency = config["url"], order.get("concurrency", 1)
     if kind == "idle":
         await asyncio.gather(*(client.get(url) for _ in range(limit)))
-    else:
-        await _requests(client, url, max(2, 2 * concurrency), concurrency)
     gc.collect()
-    cpu, wall = _cpu(), time.perf_counter()
-    resumed = await _requests(client, url, order["requests"], concurrency)
-    return _figures(cpu, wall, order["requests"], resumed)
+    return await _steady(client, url, order["requests"], concurrency)
 
 
 def _limits(kind: str, limit: int) -> httpx.Limits:
@@ -85,21 +81,32 @@ def _limits(kind: str, limit: int) -> httpx.Limits:
     return httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
-async def _requests(client: httpx.AsyncClient, url: str, requests: int, concurrency: int) -> int:
-    """Make them, so many at a time; how many came over a resumed session."""
-    left = iter(range(requests))
-    resumed = 0
+async def _steady(client: httpx.AsyncClient, url: str, requests: int, concurrency: int) -> dict[str, float]:
+    """
+    Make requests, so many at a time, and measure from the end of the first few to the end of the last one counted.
+
+    Connections are opened by the first and closed after the last: with httpx's default limits a pool that rests keeps 20.
+    """
+    first = 2 * concurrency
+    done = resumed = 0
+    begin = end = (0.0, 0.0)
 
     async def work() -> None:
-        nonlocal resumed
-        for _ in left:
+        nonlocal done, resumed, begin, end
+        while done < first + requests:
             response = await client.get(url)
             response.raise_for_status()
-            stream = response.extensions["network_stream"]
-            resumed += bool(stream.get_extra_info("ssl_object").session_reused)
+            done += 1
+            if first < done <= first + requests:
+                stream = response.extensions["network_stream"]
+                resumed += bool(stream.get_extra_info("ssl_object").session_reused)
+            if done == first:
+                begin = _cpu(), time.perf_counter()
+            elif done == first + requests:
+                end = _cpu(), time.perf_counter()
 
     await asyncio.gather(*(work() for _ in range(concurrency)))
-    return resumed
+    return _figures(begin, end, requests, resumed)
 
 
 async def _make_clients(config: dict[str, Any], number: int) -> dict[str, float]:
@@ -107,19 +114,18 @@ async def _make_clients(config: dict[str, Any], number: int) -> dict[str, float]
     limits = httpx.Limits()
     async with _make(config, limits):
         gc.collect()
-        cpu, wall = _cpu(), time.perf_counter()
+        begin = _cpu(), time.perf_counter()
         made = [_make(config, limits) for _ in range(number)]
-        figures = _figures(cpu, wall, number, 0)
+        figures = _figures(begin, (_cpu(), time.perf_counter()), number, 0)
         for client in made:
             await client.aclose()
     return figures
 
 
-def _figures(cpu: float, wall: float, number: int, resumed: int) -> dict[str, float]:
-    spent = _cpu() - cpu, time.perf_counter() - wall
+def _figures(begin: tuple[float, float], end: tuple[float, float], number: int, resumed: int) -> dict[str, float]:
     return {
-        "cpu": round(spent[0] / number * 1e6, 2),
-        "wall": round(spent[1] / number * 1e6, 2),
+        "cpu": round((end[0] - begin[0]) / number * 1e6, 2),
+        "wall": round((end[1] - begin[1]) / number * 1e6, 2),
         "resumed": round(resumed / number, 4),
     }
 

@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit("this benchmark needs nginx")
     _raise_file_limit()
     scenarios = _scenarios(quick=arguments.quick)
-    plan = {"fleets": 1, "rounds": 4} if arguments.quick else {"fleets": 3, "rounds": 7}
+    plan = {"fleets": 1, "rounds": 4} if arguments.quick else {"fleets": 2, "rounds": 6}
     document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
     document["plain"] = _plain_versions(arguments.plain)
     said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr

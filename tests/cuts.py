@@ -27,7 +27,7 @@ class Scissors:
         limit: How much of what the server says is handed on.
         cut: How the connection ends there: "FIN" or "RST".
         crumb: The size of the pieces that are handed on.
-        said: How much the server has said on the last connection.
+        most: How much the server has said on one connection, at most.
     """
 
     def __init__(self, target: int) -> None:
@@ -35,36 +35,36 @@ class Scissors:
         self.limit = 1 << 60
         self.cut = "FIN"
         self.crumb = 65536
-        self.said = 0
+        self.most = 0
 
     def __call__(self, client: socket.socket) -> None:
-        self.said = 0
+        said, limit = 0, self.limit
         with socket.create_connection(("127.0.0.1", self._target), timeout=PATIENCE) as server:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while True:
+            while said < limit:
                 for source in select.select([client, server], [], [], PATIENCE)[0]:
                     data = source.recv(65536)
                     if not data:
                         return
                     if source is client:
                         server.sendall(data)
-                    elif not self._hand_on(client, data):
-                        return
+                    else:
+                        self.most = max(self.most, said + len(data))  # before the client can be done with it
+                        said += self._hand_on(client, data[: limit - said])
+            self._end(client)
 
-    def _hand_on(self, client: socket.socket, data: bytes) -> bool:
-        data = data[: self.limit - self.said]
+    def _hand_on(self, client: socket.socket, data: bytes) -> int:
         for start in range(0, len(data), self.crumb):
             client.sendall(data[start : start + self.crumb])
-        self.said += len(data)
-        if self.said < self.limit:
-            return True
+        return len(data)
+
+    def _end(self, client: socket.socket) -> None:
         if self.cut == "RST":
             reset(client)
         else:
             client.shutdown(socket.SHUT_WR)
             while client.recv(65536):
                 pass
-        return False
 
 
 def answer(tls) -> None:
@@ -110,7 +110,7 @@ async def sweep(context, origin, cut: str, stride: int) -> list[str]:
         await outcome(relay.port, origin)
         outcomes = []
         # A signature is a few bytes longer or shorter each time.
-        for limit in [*range(0, scissors.said + 20, stride), 1 << 60]:
+        for limit in [*range(0, scissors.most + 20, stride), 1 << 60]:
             scissors.limit = limit
             outcomes.append(await outcome(relay.port, origin))
         return outcomes

@@ -109,6 +109,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "_sessions": {
         "if self._sessions.get(key) == session:": "what is equal is the same ticket",
+        "return self._reads < _MOST_LEAKS and self._refusals.get(key, 1) < _MOST_REFUSALS": "one is below three as well",
+        "return self._reads < _MOST_LEAKS and self._refusals.get(key, -1) < _MOST_REFUSALS": "-1 is below three as well",
         "SESSIONS_LEAK = sys.version_info <= (3, 12, 8) or (3, 13) <= sys.version_info < (3, 13, 1)": _PARTS,
         "SESSIONS_LEAK = sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info <= (3, 13, 1)": _PARTS,
         "SESSIONS_LEAK = sys.version_info < (3, 12, 8) or (3, 13) < sys.version_info < (3, 13, 1)": _PARTS,

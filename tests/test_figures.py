@@ -4,20 +4,30 @@ The figures of the README are those of the checked-in results.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
+ROWS = {
+    "cold: new connection, full handshake": ("cold, EC, TLSv1.3, asyncio", "pinned-full"),
+    "cold: new connection, resumed session": ("cold, EC, TLSv1.3, asyncio", "pinned"),
+    "warm: one at a time": ("warm, one at a time, asyncio", "pinned"),
+    "warm: 100 at a time": ("warm, 100 at a time", "pinned"),
+    "warm: 100 at a time, limits of 1,000": ("warm, 100 at a time, limits of 1,000", "pinned"),
+}
 
 
-def test_readme_quotes_the_results() -> None:
+@pytest.mark.parametrize("label", ROWS)
+def test_readme_quotes_the_results(label: str) -> None:
     """Each ratio in the README's table is the median in the results file."""
-    results = (ROOT / "benchmarks" / "results" / "overhead-0.1.0.md").read_text(encoding="utf-8")
+    results = json.loads((ROOT / "benchmarks" / "results" / "wire-0.1.0.json").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for kind in ("cold", "warm"):
-        measured = [
-            re.search(rf"^\| {kind} \| client CPU \| {client} \| [^|]+\| ([0-9.]+) ", results, re.MULTILINE)[1]
-            for client in ("pinned", "stock-again")
-        ]
-        quoted = re.search(rf"^\| {kind}: [^|]+\| ([0-9.]+) \| ([0-9.]+) \|$", readme, re.MULTILINE)
-        assert list(quoted.groups()) == measured
+    scenario, variant = ROWS[label]
+    measured = results["summary"][scenario][variant]
+    expected = [f"{measured[f'cpu/{yardstick}']['median']:.2f}" for yardstick in ("stock", "plain")]
+    quoted = re.search(rf"^\| {re.escape(label)} \| ([0-9.]+) \| ([0-9.]+) \|$", readme, re.MULTILINE)
+    assert quoted is not None, f"the README has no row {label!r}"
+    assert list(quoted.groups()) == expected

@@ -72,7 +72,7 @@ def test_errors(loop, unused_port, tmp_path) -> None:
                 await backend.connect_unix_socket(path, timeout=10)
         with deaf() as port:
             noted = open_sockets()
-            with pytest.raises(httpcore.ConnectTimeout):
+            with pytest.raises(httpcore.ConnectTimeout, match="time"):
                 await backend.connect_tcp("127.0.0.1", port, timeout=0.05)
             assert not open_sockets() - noted
         assert not open_sockets() - before

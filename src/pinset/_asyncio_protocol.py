@@ -21,6 +21,8 @@ from pinset._streams import READ_SIZE
 
 # Reading pauses when more than this was not taken, and goes on when somebody waits for more.
 _HIGH_WATER = 256 * 1024
+# How much is saved from a connection on which a write has failed.
+_RESCUED = 4 * 1024 * 1024
 
 
 class Connection(asyncio.Protocol):
@@ -190,7 +192,7 @@ class Connection(asyncio.Protocol):
         # body it did not want. The descriptor is still open here. An end that follows proves nothing: the error is told
         # only once.
         with contextlib.suppress(OSError):
-            while data := self.raw.recv(READ_SIZE):
+            while self.incoming.pending < _RESCUED and (data := self.raw.recv(READ_SIZE)):
                 self.incoming.write(data)
 
     def _end(self) -> None:

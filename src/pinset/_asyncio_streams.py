@@ -141,8 +141,8 @@ class RawStream(_Stream):
         self.connection.send(bytes(data))
 
     def accepts(self) -> bool:
-        """See `PinsetStream.accepts`. A connection of another event loop carries nothing."""
-        return self.connection.loop is asyncio.get_running_loop()
+        """See `PinsetStream.accepts`. A closed connection, or one of another event loop, carries nothing."""
+        return self.connection.is_open and self.connection.loop is asyncio.get_running_loop()
 
     def get_extra_info(self, info: str) -> object:
         """See `httpcore.AsyncNetworkStream.get_extra_info`; in addition ``is_ended``."""

@@ -239,7 +239,7 @@ def raise_as_connect_error(error: BaseException) -> NoReturn:
     """
     match error:
         case TimeoutError():  # before OSError, of which it is one
-            raise httpcore.ConnectTimeout(str(error)) from error
+            raise httpcore.ConnectTimeout(str(error) or "no connection in the time allowed") from error
         case OSError() | UnicodeError():  # ssl.SSLError is an OSError; a host name may have no IDNA form
             raise httpcore.ConnectError(str(error)) from error
         case anyio.BrokenResourceError() | anyio.ClosedResourceError() | anyio.EndOfStream():
