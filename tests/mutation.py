@@ -20,6 +20,7 @@ import difflib
 import importlib
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -50,6 +51,7 @@ MODULES = {
     "_pool": ["test_httpx.py", "test_waiting.py", "test_generations.py", "test_goaway.py"],
 }
 BAR = 95.0
+MEMORY = 4 << 30  # a mutant that never stops to collect would take all there is
 # By module: the mutated line, if need be with the one before it, and why it does what the original does.
 _SMALL = "CPython has one object for each number of one byte"
 _PAST_THE_END = "what follows is a SEQUENCE, and that is neither a version nor a time"
@@ -253,6 +255,7 @@ def passes(module: str, copy: Path, *, timeout: float, write_bytecode: bool = Fa
 def run_tests(module: str, copy: Path, write_bytecode: bool) -> None:
     """What the process does: it ends with pytest's exit code."""
     os.setsid()  # so that what a test has started can be ended with it
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     os.chdir(copy)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
