@@ -700,6 +700,17 @@ class TestSocket:
                 answer.result(10).close()
             assert client.pinset_stamp is not None
 
+    def test_how_much_is_read(self, tls, pins, leaf, trust) -> None:
+        """A kilobyte, unless something else is asked for, as in ssl."""
+        near, far = socket.socketpair()
+        with near, far, ThreadPoolExecutor(1) as server:
+            answer = server.submit(leaf.server_context(tls=tls).wrap_socket, far, server_side=True)
+            with bare(pins, trust).wrap_socket(near, server_hostname=HOST) as client, answer.result(10) as peer:
+                peer.sendall(b"b" * 4000)
+                assert len(client.recv()) == 1024
+                assert len(client.read()) == 1024
+                assert len(client.recv(10)) == 10
+
     @pytest.mark.parametrize("at_zero", [False, True])
     def test_failed_handshake_leaves_no_open_door(self, tls, at_zero, pins, leaf, trust) -> None:
         """
