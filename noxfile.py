@@ -29,6 +29,8 @@ nox.options.sessions = [
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 # mitmproxy pins its own cryptography, so it lives in an environment of its own, beside the sessions'.
+# All processors; and a machine that others use too may stall for seconds: what fails three times in a row has failed.
+SHARED = ("-n", "auto", "--maxprocesses", "4", "--reruns", "2")
 MITMPROXY = Path(".nox", "mitmproxy-env").absolute()
 
 
@@ -52,7 +54,7 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The unit tests, on every Python that is here."""
     session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"))
-    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "-m", "not integration", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *SHARED, "-m", "not integration", *session.posargs)
 
 
 @nox.session
@@ -69,7 +71,7 @@ def lowest(session: nox.Session) -> None:
     session.install("--resolution=lowest-direct", "-e", ".[cli,otel,socks]")
     session.install("-e", ".[testing]", *_group("tests"))
     session.install(*(f"{name}=={version}" for name, version in _floors().items()))
-    session.run("pytest", "-n", "auto", "-m", "not integration", "-W", "default", "-q", *session.posargs)
+    session.run("pytest", *SHARED, "-m", "not integration", "-W", "default", "-q", *session.posargs)
 
 
 @nox.session
@@ -86,7 +88,7 @@ def integration(session: nox.Session) -> None:
     session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"))
     session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
     session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
-    session.run("pytest", "-m", "integration", *session.posargs)
+    session.run("pytest", *SHARED, "-m", "integration", *session.posargs)
 
 
 @nox.session
