@@ -183,6 +183,23 @@ def open_sockets() -> set[tuple[int, str]]:
     return found
 
 
+def opened_since(before: set[tuple[int, str]], port: int) -> list[tuple[object, object]]:
+    """
+    The addresses, here and there, of sockets opened since *before*, but for those of the `Peer` on *port*.
+
+    Its threads live in this process, too, and come and go.
+    """
+    found = []
+    for descriptor, _ in open_sockets() - before:
+        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as one:
+            here, there = one.getsockname(), None
+            with suppress(OSError):
+                there = one.getpeername()
+            if here[1] != port:
+                found.append((here, there))
+    return found
+
+
 def is_open(descriptor: int) -> bool:
     """Whether *descriptor* is open in this process."""
     try:

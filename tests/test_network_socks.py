@@ -7,18 +7,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
-import os
 import select
 import socket
 import sys
 import warnings
-from contextlib import suppress
 
 import anyio
 import httpcore
 import pytest
 from conftest import HOST
-from peers import LOOPS, PATIENCE, Hold, echo, open_sockets, origin_context, peer, read_exactly, reset, tls_peer
+from peers import (
+    LOOPS,
+    PATIENCE,
+    Hold,
+    echo,
+    open_sockets,
+    opened_since,
+    origin_context,
+    peer,
+    read_exactly,
+    reset,
+    tls_peer,
+)
 
 from pinset import ContextError, Pinner
 from pinset._network import OriginContext
@@ -210,19 +220,9 @@ def test_refusals_and_nonsense(loop, kind) -> None:
             with pytest.raises(httpcore.ProxyError, match=f"(?i)127.0.0.1:{socks.port}.*{words}"):
                 await SocksBackend("127.0.0.1", socks.port).connect_tcp(HOST, 443, timeout=10)
             await anyio.sleep(0.01)
-            assert not _of_ours(before, socks.port)
+            assert not opened_since(before, socks.port)
 
     LOOPS[loop](run)
-
-
-def _of_ours(before, port: int) -> list[object]:
-    """Sockets opened since that are not the server's, which runs in this process, too."""
-    found = []
-    for descriptor, _ in open_sockets() - before:
-        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as one:
-            if one.getsockname()[1] != port:
-                found.append(one.getsockname())
-    return found
 
 
 @every_loop
@@ -259,7 +259,7 @@ def test_a_proxy_that_stalls(loop, said) -> None:
             with pytest.raises(httpcore.ConnectTimeout):
                 await SocksBackend("127.0.0.1", socks.port).connect_tcp(HOST, 443, timeout=0.05)
             await anyio.sleep(0.01)
-            assert not _of_ours(before, socks.port)
+            assert not opened_since(before, socks.port)
             hold.let_go()
 
     LOOPS[loop](run)
@@ -304,10 +304,9 @@ def test_cancelled_at_every_await(loop) -> None:
             for turns in [*range(30), *range(30, 300, 10)]:
                 cut_short += await attempt(socks.port, server.port, turns)
                 await asyncio.sleep(0)
-                for descriptor, _ in open_sockets() - before:
-                    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as found:
-                        # Of the three of this process, only ours talks to the proxy.
-                        assert found.getpeername()[1] != socks.port, f"left open after {turns} turns"
+                # The proxy has a socket to the server, too; only ours talks to the proxy.
+                left = [peer for _, peer in opened_since(before, socks.port) if peer and peer[1] == socks.port]
+                assert not left, f"left open after {turns} turns"
 
     gc.disable()
     try:
@@ -332,7 +331,7 @@ def test_cancelled_by_a_scope(loop) -> None:
                 await SocksBackend("127.0.0.1", socks.port).connect_tcp(HOST, 443, timeout=None)
             assert scope.cancelled_caught
             await anyio.sleep(0.01)
-            assert not _of_ours(before, socks.port)
+            assert not opened_since(before, socks.port)
             hold.let_go()
 
     LOOPS[loop](run)
