@@ -94,7 +94,7 @@ def test_missing_trust_store(pins, monkeypatch, tmp_path) -> None:
 
 def test_number_of_shared_contexts_is_bounded() -> None:
     """A program that makes one trust store after another keeps eight."""
-    makers = [lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(20)]
+    makers = [lambda *, trust_env: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(20)]
     first = shared_context(makers[0], ("http/1.1",), trust_env=False)
     assert shared_context(makers[0], ("http/1.1",), trust_env=False) is first
     for make in makers[1:]:

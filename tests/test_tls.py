@@ -423,6 +423,15 @@ class TestContext:
         with pytest.raises(ContextError, match=r"ssl\.SSLContext, got bool"):
             prepare_context(False, PINNER)
 
+    def test_refusal_leaves_the_context_as_it_was(self) -> None:
+        """A context that is refused for its ciphers still makes plain objects."""
+        context = ssl.create_default_context()
+        context.set_ciphers("kRSA")
+        with pytest.raises(ContextError, match="static RSA"):
+            prepare_context(context, PINNER)
+        assert context.sslobject_class is ssl.SSLObject
+        assert context.sslsocket_class is ssl.SSLSocket
+
     def test_truststore_takes_the_class_and_ignores_it(self) -> None:
         """A truststore context would never be pinned; only a look at what it makes can tell."""
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -139,18 +139,20 @@ def prepare_context(context: ssl.SSLContext, pinner: Pinner) -> None:
         )
     if not context.check_hostname:
         raise ContextError("the context does not verify host names; pins add to that: set check_hostname = True")
+    is_new = context not in _proven
+    if is_new:
+        _check_ciphers(context)
     for attribute, ours in (("sslobject_class", PinnedSSLObject), ("sslsocket_class", PinnedSSLSocket)):
         theirs = getattr(context, attribute)
         if theirs not in (ours, getattr(ssl.SSLContext, attribute)):
             raise ContextError(f"the context already has a {attribute} of its own, {theirs.__name__}; give a plain one")
     context.sslobject_class = PinnedSSLObject
     context.sslsocket_class = PinnedSSLSocket
-    # In TLS 1.2 a pinned peer could renegotiate with another certificate, and do_handshake would not be called again.
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    if context not in _proven:
-        _check_ciphers(context)
+    if is_new:
         _prove(context)
         _proven.add(context)
+    # In TLS 1.2 a pinned peer could renegotiate with another certificate, and do_handshake would not be called again.
+    context.options |= ssl.OP_NO_RENEGOTIATION
 
 
 # Contexts that were seen to yield our objects. What costs time is asked once for each; every handshake asks again.
@@ -192,7 +194,7 @@ _MOST_SHARED = 8
 
 
 def shared_context(
-    create: Callable[[], ssl.SSLContext], protocols: Sequence[str], *, trust_env: bool
+    create: Callable[..., ssl.SSLContext], protocols: Sequence[str], *, trust_env: bool
 ) -> ssl.SSLContext:
     """
     The context of all clients that trust what *create* trusts and offer *protocols*.
@@ -201,15 +203,15 @@ def shared_context(
     which contexts do not carry.
 
     Args:
-        create: Makes the context. What it reads is named by ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
+        create: Makes the context, from ``trust_env=``: whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name what it reads.
         protocols: For ALPN.
-        trust_env: Whether *create* heeds those variables.
+        trust_env: Handed to *create*.
     """
     places = [os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")] if trust_env else []
-    key = (create, tuple(protocols), *((place, _state(place)) for place in places if place))
+    key = (create, trust_env, tuple(protocols), *((place, _state(place)) for place in places if place))
     context = _shared.get(key)
     if context is None:
-        context = create()
+        context = create(trust_env=trust_env)
         set_alpn(context, protocols)
         while len(_shared) >= _MOST_SHARED:
             del _shared[next(iter(_shared))]

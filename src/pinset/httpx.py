@@ -12,7 +12,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import functools
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -253,20 +252,13 @@ def _origin_context(
     if verify is not None:
         context = verify
     elif cert is not None:
-        context = _default_context(trust_env=trust_env)  # of its own: the client certificate is in it
+        context = httpx.create_ssl_context(trust_env=trust_env)  # of its own: the client certificate is in it
         context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
     else:
-        context = shared_context(_DEFAULT_CONTEXTS[trust_env], protocols, trust_env=trust_env)
+        context = shared_context(httpx.create_ssl_context, protocols, trust_env=trust_env)
     prepare_context(context, pinner)
     set_alpn(context, protocols)
     return context
-
-
-def _default_context(*, trust_env: bool) -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=trust_env)
-
-
-_DEFAULT_CONTEXTS = {flag: functools.partial(_default_context, trust_env=flag) for flag in (False, True)}
 
 
 def _protocols(*, http1: bool, http2: bool) -> Sequence[str]:
@@ -280,7 +272,7 @@ def _http_proxy(proxy: httpx.Proxy, *, trust_env: bool) -> HTTPProxy:
 
     url, context = proxy.url, proxy.ssl_context
     if url.scheme == "https" and context is None:
-        context = shared_context(_DEFAULT_CONTEXTS[trust_env], ("http/1.1",), trust_env=trust_env)
+        context = shared_context(httpx.create_ssl_context, ("http/1.1",), trust_env=trust_env)
     if url.scheme != "https" and context is not None:
         raise ContextError(
             "the proxy is spoken to without TLS, so its ssl_context has no use; use an https:// proxy URL"
