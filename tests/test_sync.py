@@ -371,17 +371,16 @@ class TestThreads:
             assert attacker.seen.application_data == b""
 
     def test_a_connection_falls_to_whoever_is_left(self, pins, leaf, trust) -> None:
-        """One that may be shared is made by the thread that asked for it first; when that is interrupted, by another."""
-        transport = PinnedTransport(pins, verify=trust, http2=True)
-        pool = transport._pool
-        assignment = pool._assignment
-        key = (b"https", HOST.encode(), 443)
+        """After a refusal one is made for all that wait, by the thread that asked first; if that is interrupted, by another."""
+        transport = PinnedTransport(pins, verify=trust)
+        assignment, key = transport._pool._assignment, (b"https", HOST.encode(), 443)
+        assignment._suspects[key] = None
         first = assignment.enqueue(key, {})
         second = assignment.enqueue(key, {})
         assert first.flight is second.flight is not None
         assert second.errand() is None
         assert assignment.leave(first) is None
-        assert second.errand() is first_task(second)
+        assert second.errand() is second.flight.task
         # And when nobody is left, it ends without having begun: its slot is free.
         flight = assignment.leave(second)
         assert flight is not None
@@ -424,11 +423,6 @@ class TestThreads:
                     waits.result(10)
                 with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
                     reads.result(10)
-
-
-def first_task(waiter: object) -> object:
-    """What makes the connection that *waiter* waits for."""
-    return waiter.flight.task
 
 
 def test_names_and_addresses(pins, trust, server) -> None:
