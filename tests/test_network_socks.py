@@ -31,7 +31,7 @@ from peers import (
 )
 
 from pinset import ContextError, Pinner
-from pinset._network import OriginContext
+from pinset._tls_layer import OriginContext
 from pinset._socks import SocksBackend
 
 every_loop = pytest.mark.parametrize("loop", LOOPS)

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
+from pinset._tasks import Exclusive, atomic
+
 if TYPE_CHECKING:
-    from pinset._network import OriginContext
+    from pinset._tls_layer import OriginContext
 
 REFUSED_STREAM = 0x7
 """The error code that promises that the server has not processed a stream (RFC 9113 section 7)."""
@@ -34,7 +36,7 @@ _MAX_FRAME = 16_384  # section 4.2; neither frame has reason to be larger, and w
 _MOST_STREAMS = 100
 
 
-class FrameStream(httpcore.AsyncNetworkStream):
+class FrameStream(Exclusive, httpcore.AsyncNetworkStream):
     """
     A network stream that carries HTTP/2 frames and understands two of them.
 
@@ -48,6 +50,7 @@ class FrameStream(httpcore.AsyncNetworkStream):
     """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, on_change: Callable[[], None]) -> None:
+        super().__init__()
         self._stream = stream
         self._on_change = on_change
         self._held = b""  # the beginning of a frame that is looked at whole
@@ -75,13 +78,12 @@ class FrameStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
         """See `httpcore.AsyncNetworkStream.read`."""
-        while not self._injected:
+        while not (shown := self._take_injected()):
             data = await self._stream.read(max_bytes, timeout)
             if not data:
-                break
+                return self._take_injected()
             if shown := self._inspect(data):
                 return shown
-        shown, self._injected = self._injected, b""
         return shown
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's interface
@@ -111,6 +113,12 @@ class FrameStream(httpcore.AsyncNetworkStream):
         """See `httpcore.AsyncNetworkStream.get_extra_info`."""
         return self._stream.get_extra_info(info)
 
+    @atomic
+    def _take_injected(self) -> bytes:
+        injected, self._injected = self._injected, b""
+        return injected
+
+    @atomic
     def _opened(self, stream_id: int) -> None:
         if stream_id > self._last_accepted and stream_id > self._highest_opened:
             self._injected += _reset(stream_id)  # it was on its way when GOAWAY came
@@ -154,6 +162,7 @@ class FrameStream(httpcore.AsyncNetworkStream):
         self.settled = True
         self._on_change()
 
+    @atomic
     def _goaway(self, payload: bytes) -> bytes:
         """The resets of the streams that the server will not process."""
         last = int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF

@@ -15,7 +15,7 @@ from conftest import HOST
 from peers import LOOPS, PATIENCE, echo, origin_context, peer, tls_peer
 
 from pinset import PinMismatchError, Pinner
-from pinset._network import OriginContext
+from pinset._tls_layer import OriginContext
 from pinset._socks import SocksBackend
 
 pytestmark = pytest.mark.integration
