@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pwd
 import queue
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -63,7 +65,51 @@ class Pair:
     rogue: int
 
 
-_SERVER = """
+_COMPLETION = {
+    "id": "1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hello"}}],
+}
+_CHUNK = {
+    "id": "1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "delta": {"content": "hello"}}],
+}
+_MESSAGE = {
+    "id": "1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [{"type": "text", "text": "hello"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 1, "output_tokens": 1},
+}
+# What nginx says by itself, in the voice of each API.
+_ANSWERS = {
+    "/rest/v1/items": [{"id": 1}],
+    "/collections": {"result": {"collections": [{"name": "books"}]}, "status": "ok", "time": 0.1},
+    "/v1/chat/completions": _COMPLETION,
+    "/v1/messages": _MESSAGE,
+    "/graphql": {"data": {"hello": "world"}},
+    "/oauth/token": {"access_token": "token", "token_type": "Bearer", "expires_in": 3600},
+}
+_EVENTS = {
+    "/events": "data: hello\n\n",
+    "/stream/v1/chat/completions": f"data: {json.dumps(_CHUNK)}\n\ndata: [DONE]\n\n",
+}
+
+
+def _server(port, identity, feed, mcp):
+    chain, key = identity
+    answers = "".join(f"location = {path} {{ return 200 '{json.dumps(said)}'; }}\n" for path, said in _ANSWERS.items())
+    events = "".join(
+        f"location = {path} {{ default_type text/event-stream; return 200 '{said}'; }}\n" for path, said in _EVENTS.items()
+    )
+    return f"""
 server {{
     listen {port} ssl http2;
     ssl_certificate {chain};
@@ -71,13 +117,18 @@ server {{
     ssl_protocols TLSv1.2 TLSv1.3;
     absolute_redirect off;
     default_type application/json;
+    {answers}{events}
     location / {{ default_type text/plain; return 200 "hello"; }}
+    location = /bearer {{ default_type text/plain; return 200 "$http_authorization"; }}
+    location = /cached {{ default_type text/plain; add_header Cache-Control "max-age=60"; return 200 "kept"; }}
+    location ~ ^/moved(?<rest>/.*)$ {{ return 307 $rest; }}
     location = /feed {{
         proxy_pass http://127.0.0.1:{feed};
         proxy_http_version 1.1;
         proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection "upgrade";
     }}
+    location = /mcp {{ proxy_pass http://127.0.0.1:{mcp}; proxy_buffering off; }}
 }}
 """
 
@@ -86,13 +137,35 @@ server {{
 def web(own_nginx, tmp_path_factory, leaf, impostor):
     """nginx: the genuine server on its first port, the impostor on the second."""
     directory = tmp_path_factory.mktemp("pinset-downstream")
-    with _feed() as feed:
-        servers = []
-        for number, identity in enumerate((leaf, impostor)):
-            chain, key = identity.write(directory, f"server{number}")
-            servers.append(_SERVER.format(port=f"PORT{number}", chain=chain, key=key, feed=feed))
+    identities = [identity.write(directory, f"server{number}") for number, identity in enumerate((leaf, impostor))]
+    with _feed() as feed, _mcp() as mcp:
+        servers = [_server(f"PORT{number}", files, feed, mcp) for number, files in enumerate(identities)]
         with own_nginx(directory, servers) as running:
             yield running
+
+
+@contextlib.contextmanager
+def _mcp():
+    """A server of mcp's own, without TLS; its port."""
+    import uvicorn
+    from mcp.server.mcpserver import MCPServer
+
+    made = MCPServer("calculator")
+
+    @made.tool()
+    def add(a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+    server = uvicorn.Server(uvicorn.Config(made.streamable_http_app(), log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(20)
 
 
 @contextlib.contextmanager
