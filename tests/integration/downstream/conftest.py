@@ -107,7 +107,8 @@ def _server(port, identity, feed, mcp):
     chain, key = identity
     answers = "".join(f"location = {path} {{ return 200 '{json.dumps(said)}'; }}\n" for path, said in _ANSWERS.items())
     events = "".join(
-        f"location = {path} {{ default_type text/event-stream; return 200 '{said}'; }}\n" for path, said in _EVENTS.items()
+        f"location = {path} {{ default_type text/event-stream; return 200 '{said}'; }}\n"
+        for path, said in _EVENTS.items()
     )
     return f"""
 server {{
