@@ -43,7 +43,7 @@ def recipe(section: str, replacements: dict[str, str], **given: object) -> dict[
     for old, new in replacements.items():
         assert old in code, f"the lines of {section} do not say {old}"
         code = code.replace(old, new)
-    scope: dict[str, object] = dict(given)
+    scope: dict[str, object] = {"refusal": refusal, **given}
     exec(compile(code, f"{PAGE.name}, {section}", "exec"), scope)
     return scope
 

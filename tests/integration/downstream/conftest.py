@@ -103,7 +103,7 @@ _EVENTS = {
 }
 
 
-def _server(port, identity, feed, mcp):
+def _server(port, identity, *, feed, mcp, silent):
     chain, key = identity
     answers = "".join(f"location = {path} {{ return 200 '{json.dumps(said)}'; }}\n" for path, said in _ANSWERS.items())
     events = "".join(
@@ -122,7 +122,9 @@ server {{
     location / {{ default_type text/plain; return 200 "hello"; }}
     location = /bearer {{ default_type text/plain; return 200 "$http_authorization"; }}
     location = /cached {{ default_type text/plain; add_header Cache-Control "max-age=60"; return 200 "kept"; }}
-    location ~ ^/moved(?<rest>/.*)$ {{ return 307 $rest; }}
+    location ~ ^/moved(?<rest>/.*)$ {{ return 307 $rest$is_args$args; }}
+    location ~ ^/away(?<rest>/.*)$ {{ return 307 https://PORT1$rest; }}
+    location /silent/ {{ proxy_pass http://127.0.0.1:{silent}; }}
     location = /feed {{
         proxy_pass http://127.0.0.1:{feed};
         proxy_http_version 1.1;
@@ -139,8 +141,9 @@ def web(own_nginx, tmp_path_factory, leaf, impostor):
     """nginx: the genuine server on its first port, the impostor on the second."""
     directory = tmp_path_factory.mktemp("pinset-downstream")
     identities = [identity.write(directory, f"server{number}") for number, identity in enumerate((leaf, impostor))]
-    with _feed() as feed, _mcp() as mcp:
-        servers = [_server(f"PORT{number}", files, feed, mcp) for number, files in enumerate(identities)]
+    with _feed() as feed, _mcp() as mcp, socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = {"feed": feed, "mcp": mcp, "silent": silent.getsockname()[1]}
+        servers = [_server(f"PORT{number}", files, **ports) for number, files in enumerate(identities)]
         with own_nginx(directory, servers) as running:
             yield running
 
@@ -273,7 +276,7 @@ class Mailbox:
     def __init__(self):
         self.bodies = []
 
-    async def handle_DATA(self, server, session, envelope):
+    async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd's name
         self.bodies.append(envelope.content.decode())
         return "250 taken"
 
@@ -318,15 +321,3 @@ def mail(leaf, impostor):
     yield Mail(ports, box)
     loop.call_soon_threadsafe(stopped.set)
     thread.join(20)
-
-
-@pytest.fixture
-def loop_runner(request):
-    """Run a coroutine on the event loop that the test names by its parameter."""
-    import uvloop
-
-    def run(coroutine):
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop if request.param == "uvloop" else None) as runner:
-            return runner.run(coroutine)
-
-    return run

@@ -5,7 +5,6 @@ SDKs that take a client, a transport or a context, against an nginx that plays t
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +21,6 @@ need(
 )
 
 import anthropic
-import httpx
-import httpx2
 import openai
 from postgrest import AsyncPostgrestClient, SyncPostgrestClient
 from supabase import ClientOptions, create_client
