@@ -20,12 +20,11 @@ from pinset import (
     pinned_ssl_context,
 )
 
-need("aiohttp", "urllib3", "requests", "websockets", "uvloop")
+need("aiohttp", "urllib3", "requests", "websockets", "uvloop", "mcp", "uvicorn")
 
 import aiohttp
 import requests
 import urllib3
-import websockets
 
 pytestmark = pytest.mark.integration
 _LOOPS = ("asyncio", "uvloop")

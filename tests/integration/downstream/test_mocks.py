@@ -12,7 +12,7 @@ from recipes import need, recipe
 import pinset.httpx
 from pinset import UnlistedHostError
 
-need("respx", "pytest_httpx", "websockets")
+need("respx", "pytest_httpx", "websockets", "mcp", "uvicorn")
 
 import respx
 

@@ -14,7 +14,7 @@ import pinset.httpx2
 from pinset import Decision, PinMismatchError, UnlistedHostError
 from pinset.testing import TLSServer
 
-need("openai", "anthropic", "supabase", "postgrest", "qdrant_client", "mcp", "httpx2", "websockets")
+need("openai", "anthropic", "supabase", "postgrest", "qdrant_client", "mcp", "httpx2", "websockets", "uvicorn")
 
 import anthropic
 import httpx

@@ -17,12 +17,24 @@ from pinset import Outcome, PinMismatchError
 
 need(
     *("supabase", "postgrest", "qdrant_client", "httpx_sse", "httpx_ws", "hishel", "httpx_retries"),
-    *("httpx2", "openai", "anthropic", "mcp", "gql", "authlib", "websockets"),
+    *("httpx2", "openai", "anthropic", "mcp", "gql", "authlib", "websockets", "uvicorn"),
 )
 
 import anthropic
+import gql.transport.httpx
+import hishel.httpx
+import hishel.httpx2
+import httpx
+import httpx2
+import httpx_retries
+import httpx_sse
+import httpx_ws
 import openai
+from authlib.integrations.httpx_client import OAuth2Client
+from gql.transport.exceptions import TransportConnectionFailed
 from postgrest import AsyncPostgrestClient, SyncPostgrestClient
+from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException
 from supabase import ClientOptions, create_client
 
 import pinset.httpx
@@ -74,10 +86,73 @@ async def _qdrant(scope):
         await client.close()
 
 
+async def _qdrant_blocking(scope):
+    def ask():
+        transport = pinset.httpx.PinnedTransport(scope["pins"])
+        options = {"port": None, "transport": transport, "check_compatibility": False}
+        client = QdrantClient(scope["base"], **options)
+        try:
+            return [each.name for each in client.get_collections().collections]
+        finally:
+            client.close()
+
+    return await asyncio.to_thread(ask)
+
+
+async def _sse_blocking(scope):
+    def ask():
+        with (
+            pinset.httpx.PinnedClient(scope["pins"]) as client,
+            httpx_sse.connect_sse(client, "GET", f"{scope['base']}/events") as source,
+        ):
+            return next(source.iter_sse()).data
+
+    return await asyncio.to_thread(ask)
+
+
+async def _ws_blocking(scope):
+    def ask():
+        with (
+            pinset.httpx.PinnedClient(scope["pins"]) as client,
+            httpx_ws.connect_ws(f"{scope['base']}/feed", client) as connection,
+        ):
+            for number in range(100):  # it reads in a thread of its own meanwhile
+                connection.send_text(f"{number} " * 1000)
+            return [connection.receive_text(timeout=20) for _ in range(100)]
+
+    return await asyncio.to_thread(ask)
+
+
 async def _hishel(scope):
     async with scope["open_cached"]() as client:
         answers = [await client.get(f"{scope['base']}/cached") for _ in range(2)]
         return [(answer.text, answer.extensions["caching"]["from_cache"]) for answer in answers]
+
+
+async def _hishel_on_httpx2(scope):
+    transport = hishel.httpx2.AsyncCacheTransport(pinset.httpx2.PinnedAsyncTransport(scope["pins"]), rfc=True)
+    async with httpx2.AsyncClient(transport=transport) as client:
+        answers = [await client.get(f"{scope['base']}/cached") for _ in range(2)]
+        return [(answer.text, answer.extensions["caching"]["from_cache"]) for answer in answers]
+
+
+async def _hishel_blocking(scope):
+    def ask():
+        transport = hishel.httpx.CacheTransport(pinset.httpx.PinnedTransport(scope["pins"]), rfc=True)
+        with httpx.Client(transport=transport) as client:
+            answers = [client.get(f"{scope['base']}/cached") for _ in range(2)]
+            return [(answer.text, answer.extensions["caching"]["from_cache"]) for answer in answers]
+
+    return await asyncio.to_thread(ask)
+
+
+async def _retries_blocking(scope):
+    def ask():
+        transport = httpx_retries.RetryTransport(transport=pinset.httpx.PinnedTransport(scope["pins"]))
+        with httpx.Client(transport=transport) as client:
+            return client.get(f"{scope['base']}/").text
+
+    return await asyncio.to_thread(ask)
 
 
 async def _retries(scope):
@@ -130,6 +205,26 @@ async def _anthropic_blocking(scope):
     return await asyncio.to_thread(ask)
 
 
+async def _gql_blocking(scope):
+    def ask():
+        transport = gql.transport.httpx.HTTPXTransport(
+            f"{scope['base']}/graphql", transport=pinset.httpx2.PinnedTransport(scope["pins"])
+        )
+        with gql.Client(transport=transport) as session:
+            return session.execute(gql.gql("{ hello }"))
+
+    return await asyncio.to_thread(ask)
+
+
+async def _authlib_blocking(scope):
+    def ask():
+        with OAuth2Client("id", "secret", transport=pinset.httpx2.PinnedTransport(scope["pins"])) as client:
+            client.fetch_token(f"{scope['base']}/oauth/token", grant_type="client_credentials")
+            return client.get(f"{scope['base']}/bearer").text
+
+    return await asyncio.to_thread(ask)
+
+
 async def _authlib(scope):
     async with scope["open_oauth"]("id", "secret") as client:
         await client.fetch_token(f"{scope['base']}/oauth/token", grant_type="client_credentials")
@@ -164,26 +259,35 @@ class SDK:
 
 
 ITEMS = [{"id": 1}]
+KEPT = [("kept", False), ("kept", True)]
 MISMATCH, MISMATCH2 = pinset.httpx.PinMismatchError, pinset.httpx2.PinMismatchError
 SDKS = {
     "supabase": SDK("supabase and postgrest", _supabase, ITEMS, MISMATCH, ""),
     "supabase-blocking": SDK("supabase and postgrest", _supabase_blocking, ITEMS, MISMATCH),
     "postgrest": SDK("supabase and postgrest", _postgrest, ITEMS, MISMATCH),
     "postgrest-blocking": SDK("supabase and postgrest", _postgrest_blocking, ITEMS, MISMATCH),
-    "qdrant": SDK("qdrant-client", _qdrant, ["books"], Exception, ""),
+    "qdrant": SDK("qdrant-client", _qdrant, ["books"], ResponseHandlingException, ""),
+    "qdrant-blocking": SDK("qdrant-client", _qdrant_blocking, ["books"], ResponseHandlingException),
     "httpx-sse": SDK("httpx-sse", lambda scope: scope["first_event"](), "hello", MISMATCH, "/events"),
-    "httpx-ws": SDK("httpx-ws", lambda scope: scope["echo"](), "hello", Exception, "/feed"),
-    "hishel": SDK("hishel", _hishel, [("kept", False), ("kept", True)], MISMATCH),
+    "httpx-sse-blocking": SDK("httpx-sse", _sse_blocking, "hello", MISMATCH),
+    "httpx-ws": SDK("httpx-ws", lambda scope: scope["echo"](), "hello", MISMATCH, "/feed"),
+    "httpx-ws-blocking": SDK("httpx-ws", _ws_blocking, [f"{number} " * 1000 for number in range(100)], MISMATCH),
+    "hishel": SDK("hishel", _hishel, KEPT, MISMATCH),
+    "hishel-httpx2": SDK("hishel", _hishel_on_httpx2, KEPT, MISMATCH2),
+    "hishel-blocking": SDK("hishel", _hishel_blocking, KEPT, MISMATCH),
     "httpx-retries": SDK("httpx-retries", _retries, "hello", MISMATCH),
+    "httpx-retries-blocking": SDK("httpx-retries", _retries_blocking, "hello", MISMATCH),
     "openai": SDK("openai", _openai, "hello", openai.APIConnectionError, "/v1"),
     "openai-stream": SDK("openai", _openai_stream, "hello", openai.APIConnectionError, "/v1"),
     "openai-blocking": SDK("openai", _openai_blocking, "hello", openai.APIConnectionError, "/v1"),
     "openai-on-httpx": SDK("openai", _openai_on_httpx, "hello", openai.APIConnectionError),
     "anthropic": SDK("anthropic", _anthropic, "hello", anthropic.APIConnectionError, ""),
     "anthropic-blocking": SDK("anthropic", _anthropic_blocking, "hello", anthropic.APIConnectionError, ""),
-    "mcp": SDK("mcp", _mcp, "5", Exception, "/mcp"),
-    "gql": SDK("gql", lambda scope: scope["hello"](), {"hello": "world"}, Exception, "/graphql"),
+    "mcp": SDK("mcp", _mcp, "5", ExceptionGroup, "/mcp"),
+    "gql": SDK("gql", lambda scope: scope["hello"](), {"hello": "world"}, TransportConnectionFailed, "/graphql"),
+    "gql-blocking": SDK("gql", _gql_blocking, {"hello": "world"}, TransportConnectionFailed),
     "authlib": SDK("authlib", _authlib, "Bearer token", MISMATCH2),
+    "authlib-blocking": SDK("authlib", _authlib_blocking, "Bearer token", MISMATCH2),
 }
 sdks = pytest.mark.parametrize("sdk", SDKS.values(), ids=SDKS)
 
