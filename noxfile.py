@@ -18,6 +18,7 @@ nox.options.sessions = [
     "lint",
     "typing",
     "tests",
+    "twins",
     "coverage",
     "lowest",
     "mitmproxy",
@@ -56,6 +57,30 @@ def tests(session: nox.Session) -> None:
     """The unit tests, on every Python that is here."""
     session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("tests"))
     session.run("coverage", "run", "-m", "pytest", *SHARED, "-m", "not integration", *session.posargs)
+
+
+@nox.session
+def twins(session: nox.Session) -> None:
+    """The tests of the clients once more, for httpx2."""
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("tests"))
+    directory = Path(session.create_tmp()) / "twins"
+    shutil.rmtree(directory, ignore_errors=True)
+    session.run("python", "tools/twins.py", "--tests", str(directory))
+    names = (
+        "httpx",
+        "sync",
+        "pins_only",
+        "waiting",
+        "cleanup",
+        "generations",
+        "goaway",
+        "network*",
+        "http2",
+        "contexts",
+    )
+    session.chdir(directory)
+    found = sorted(str(path) for name in names for path in Path("tests").glob(f"test_{name}.py"))
+    session.run("pytest", *SHARED, "-m", "not integration", *found, *session.posargs)
 
 
 @nox.session

@@ -62,6 +62,17 @@ HTTPX2_ROOM = '''"""
 '''
 
 
+# The tests take the clients from the front door, which has those for httpx.
+OTHER_FRONT_DOOR = """
+
+import pinset
+import pinset.httpx2
+
+for name in ("PinnedAsyncClient", "PinnedAsyncTransport", "PinnedClient", "PinnedTransport"):
+    setattr(pinset, name, getattr(pinset.httpx2, name))
+"""
+
+
 def twins() -> Iterator[tuple[Path, str]]:
     """Where each twin belongs, and what it says."""
     blocking = {}
@@ -96,10 +107,14 @@ def write() -> None:
 
 
 def write_tests(directory: Path) -> None:
-    """Write the tests into *directory*, for httpx2."""
-    shutil.copytree(ROOT / "tests", directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in directory.rglob("*.py"):
+    """Write the tests into *directory*, for httpx2, with the settings of pytest."""
+    tests = directory / "tests"
+    shutil.copytree(ROOT / "tests", tests, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in tests.rglob("*.py"):
         path.write_text(_replaced(path.read_text(encoding="utf-8"), HTTPX2_RULES), encoding="utf-8")
+    conftest = tests / "conftest.py"
+    conftest.write_text(conftest.read_text(encoding="utf-8") + OTHER_FRONT_DOOR, encoding="utf-8")
+    shutil.copy(ROOT / "pyproject.toml", directory)
 
 
 def _httpx2(origin: Path) -> str:

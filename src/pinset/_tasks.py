@@ -15,6 +15,9 @@ from typing import Protocol, TypeVar
 
 import anyio
 
+MOST_STREAMS = 100
+"""How many requests share an HTTP/2 connection. httpcore announces this many itself and never opens more."""
+
 C_co = TypeVar("C_co", covariant=True)
 F = TypeVar("F")
 M = TypeVar("M")

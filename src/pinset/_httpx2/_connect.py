@@ -26,7 +26,7 @@ import httpcore2
 from pinset._httpx2._http2 import FrameStream
 from pinset._httpx2._network import PinnedBackend
 from pinset._httpx2._streams import PinsetStream
-from pinset._tasks import lighten, shielded, sleep
+from pinset._tasks import MOST_STREAMS, lighten, shielded, sleep
 from pinset._tls_layer import OriginContext
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Connector:
         """
         Whether a connection to an origin may turn out to be HTTP/2.
         """
-        return self.http2 and (key[0] in _TLS_SCHEMES or not self.http1)
+        return MOST_STREAMS > 1 and self.http2 and (key[0] in _TLS_SCHEMES or not self.http1)
 
     async def connect(
         self,

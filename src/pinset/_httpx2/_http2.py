@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import httpcore2
 
-from pinset._tasks import Exclusive, atomic
+from pinset._tasks import MOST_STREAMS
 
 if TYPE_CHECKING:
     from pinset._tls_layer import OriginContext
@@ -33,11 +33,9 @@ _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY = 0x1, 0x3, 0x4, 0x7
 _ACK = 0x1
 _MAX_CONCURRENT_STREAMS = 0x3
 _MAX_FRAME = 16_384  # section 4.2; neither frame has reason to be larger, and we buffer no more than that
-# httpcore2 announces this many itself and never opens more.
-_MOST_STREAMS = 100
 
 
-class FrameStream(Exclusive, httpcore2.AsyncNetworkStream):
+class FrameStream(httpcore2.AsyncNetworkStream):
     """
     A network stream that carries HTTP/2 frames and understands two of them.
 
@@ -51,7 +49,6 @@ class FrameStream(Exclusive, httpcore2.AsyncNetworkStream):
     """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, on_change: Callable[[], None]) -> None:
-        super().__init__()
         self._stream = stream
         self._on_change = on_change
         self._held = b""  # the beginning of a frame that is looked at whole
@@ -59,7 +56,7 @@ class FrameStream(Exclusive, httpcore2.AsyncNetworkStream):
         self._injected = b""
         self._highest_opened = 0
         self._last_accepted = 0x7FFF_FFFF
-        self._limit = _MOST_STREAMS
+        self._limit = MOST_STREAMS
         self.settled = False
         self.draining = False
 
@@ -79,12 +76,13 @@ class FrameStream(Exclusive, httpcore2.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore2's interface
         """See `httpcore2.AsyncNetworkStream.read`."""
-        while not (shown := self._take_injected()):
+        while not self._injected:
             data = await self._stream.read(max_bytes, timeout)
             if not data:
-                return self._take_injected()
+                break
             if shown := self._inspect(data):
                 return shown
+        shown, self._injected = self._injected, b""
         return shown
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore2's interface
@@ -114,12 +112,6 @@ class FrameStream(Exclusive, httpcore2.AsyncNetworkStream):
         """See `httpcore2.AsyncNetworkStream.get_extra_info`."""
         return self._stream.get_extra_info(info)
 
-    @atomic
-    def _take_injected(self) -> bytes:
-        injected, self._injected = self._injected, b""
-        return injected
-
-    @atomic
     def _opened(self, stream_id: int) -> None:
         if stream_id > self._last_accepted and stream_id > self._highest_opened:
             self._injected += _reset(stream_id)  # it was on its way when GOAWAY came
@@ -159,11 +151,10 @@ class FrameStream(Exclusive, httpcore2.AsyncNetworkStream):
             identifier = int.from_bytes(payload[at : at + 2], "big")
             value = int.from_bytes(payload[at + 2 : at + 6], "big")
             if identifier == _MAX_CONCURRENT_STREAMS and value:  # httpcore2 takes no notice of zero either
-                self._limit = min(_MOST_STREAMS, value)
+                self._limit = min(MOST_STREAMS, value)
         self.settled = True
         self._on_change()
 
-    @atomic
     def _goaway(self, payload: bytes) -> bytes:
         """The resets of the streams that the server will not process."""
         last = int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF

@@ -6,6 +6,7 @@ Rules of this module:
 1. pinset starts no thread. A connection is made by the thread of a request that waits for it, so a signal reaches who
    connects, and a program ends when its own threads do.
 2. Any thread may use the pool at any time, so its books are changed by one at a time.
+3. A connection is used by one request at a time, HTTP/2 included; see `MOST_STREAMS`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+MOST_STREAMS = 1
+"""
+How many requests share an HTTP/2 connection. Neither h2 nor httpcore's blocking connection is made for several threads at
+a time: two of them are given one stream, and responses go to the wrong request (ADR 7).
+"""
 
 C_co = TypeVar("C_co", covariant=True)
 E = TypeVar("E", bound="Exclusive")

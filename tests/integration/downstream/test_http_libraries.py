@@ -275,5 +275,5 @@ def test_websockets_gives_up(web, wrong, relay):
         replace = {"wss://api.example.com/feed": f"wss://localhost:{wire.port}/feed"}
         scope = recipe("websockets", replace, context=pinned_ssl_context(wrong))
         with pytest.raises(PinMismatchError):
-            asyncio.run(scope["follow"]())
+            asyncio.run(asyncio.wait_for(scope["follow"](), 20))
         assert len(wire.captured()) == 1

@@ -7,8 +7,8 @@ Rules of this module:
 1. TLS is ours, as on an event loop (`pinset._tls_layer`): what OpenSSL wants to send lies in our hands until the pins
    have had their say, so a client certificate does not leave for a server that is refused. A blocking TLS socket cannot
    do that.
-2. On an HTTP/2 connection one thread reads while others write. OpenSSL's object is used by one at a time, and records
-   leave in the order in which they were encrypted. Nobody holds OpenSSL's lock while waiting for the network.
+2. After an upgrade (WebSocket) one thread reads while another writes. OpenSSL's object is used by one at a time, and
+   records leave in the order in which they were encrypted. Nobody holds OpenSSL's lock while waiting for the network.
 3. A deadline covers a whole read, write or handshake, however many records it takes.
 """
 
