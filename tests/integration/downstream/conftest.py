@@ -284,7 +284,7 @@ class Mailbox:
 @dataclass(frozen=True)
 class Mail:
     """
-    Mail servers by (identity, TLS): "genuine" or "rogue", "implicit" or "starttls"; and what came to all of them.
+    Mail servers by (identity, TLS): "genuine" or "rogue"; "implicit", "starttls" or "none". And what came to all of them.
     """
 
     ports: dict
@@ -293,7 +293,7 @@ class Mail:
 
 @pytest.fixture
 def mail(leaf, impostor):
-    """aiosmtpd four times, on an event loop of its own."""
+    """aiosmtpd with each identity in three ways, on an event loop of its own."""
     from aiosmtpd.smtp import SMTP
 
     box, ports = Mailbox(), {}
@@ -302,7 +302,11 @@ def mail(leaf, impostor):
         async with contextlib.AsyncExitStack() as stack:
             for side, identity in (("genuine", leaf), ("rogue", impostor)):
                 context = identity.server_context(alpn=())
-                for tls, outer, inner in (("implicit", context, None), ("starttls", None, context)):
+                for tls, outer, inner in (
+                    ("implicit", context, None),
+                    ("starttls", None, context),
+                    ("none", None, None),
+                ):
 
                     def session(inner=inner):
                         return SMTP(box, hostname=HOST, tls_context=inner, loop=asyncio.get_running_loop())

@@ -5,8 +5,11 @@ What SDKs expect of a client that they are given: their timeouts, its limits, re
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
+from conftest import BACKUP
 from recipes import need, recipe, refusal
 
 import pinset.httpx
@@ -275,3 +278,26 @@ def test_mcp_follows_redirects_of_its_origin(web, pins):
     replace = {"https://api.example.com/mcp": web.url("/moved/mcp")}
     answer = asyncio.run(recipe("mcp", replace, pins=pins)["add"](2, 3))
     assert answer.content[0].text == "5"
+
+
+_ALIASED = """
+import httpx2
+httpx2.alias_httpx()
+import sys, pinset.httpx, pinset.httpx2
+url, right, wrong = sys.argv[1:]
+for module in (pinset.httpx, pinset.httpx2):
+    assert issubclass(module.PinnedClient, httpx2.Client)
+    for pins in ((right, wrong), (wrong, wrong[:-2] + "I=")):
+        with module.PinnedClient({"localhost": pins}) as client:
+            try:
+                print(client.get(url).text)
+            except httpx2.TransportError as error:
+                print(isinstance(error, pinset.PinMismatchError))
+"""
+
+
+def test_httpx_that_is_httpx2(web, leaf):
+    """Where a program has made httpx2 stand in for httpx, both modules go on, and pin."""
+    command = [sys.executable, "-c", _ALIASED, web.url("/"), leaf.pin, BACKUP]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.split() == ["hello", "True"] * 2, done.stderr

@@ -10,6 +10,7 @@ import ssl
 from email.message import EmailMessage
 
 import pytest
+from peers import peer, read_exactly
 from recipes import need, recipe, refusal
 
 from pinset import Outcome, PinMismatchError, pinned_ssl_context
@@ -17,6 +18,7 @@ from pinset import Outcome, PinMismatchError, pinned_ssl_context
 need("redis", "asyncpg", "aiosmtplib", "aiosmtpd", "uvloop")
 
 import aiosmtplib
+import asyncpg
 import redis
 import uvloop
 
@@ -115,6 +117,38 @@ def test_asyncpg_refused(loop, server, postgres_servers, pins, wrong, relay, tls
     assert _on(loop, _query(ssl.create_default_context(), port)) == 42
 
 
+@loops
+def test_asyncpg_pool(loop, postgres_servers, pins, wrong, relay):
+    """``ssl=context`` of a pool: its connections are pinned."""
+
+    async def query(policy, port):
+        dsn = f"postgresql://app@localhost:{port}/postgres"
+        async with asyncpg.create_pool(dsn, ssl=pinned_ssl_context(policy), min_size=1, max_size=2) as pool:
+            return await pool.fetchval("SELECT 6 * 7")
+
+    assert _on(loop, query(pins, postgres_servers.port)) == 42
+    with relay(postgres_servers.port) as wire:
+        with pytest.raises(PinMismatchError):
+            _on(loop, query(wrong, wire.port))
+        assert len(wire.captured()) == 1
+
+
+@loops
+def test_asyncpg_does_not_fall_back(loop, pins):
+    """A server, or somebody on the road, that says it has no TLS hears nothing more."""
+    heard = []
+
+    def refuse(connection):
+        heard.append(read_exactly(connection, 8))
+        connection.sendall(b"N")
+        heard.append(connection.recv(1))
+
+    with peer(refuse) as server:
+        with pytest.raises(ConnectionError, match="SSL"):
+            _on(loop, _query(pinned_ssl_context(pins), server.port))
+    assert heard == [bytes.fromhex("0000000804d2162f"), b""]
+
+
 def _letter():
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = "a@example.com", "b@example.com", "secret"
@@ -139,6 +173,21 @@ def _post(way, context, port):
         asyncio.run(scope[way](_letter()))
     else:
         scope[way](_letter())
+
+
+@pytest.mark.parametrize("way", ["send_by_starttls", "send_blocking_by_starttls"])
+def test_mail_without_starttls(way, mail, pins):
+    """A server that does not offer STARTTLS, or somebody who takes the offer away, gets no letter."""
+    with pytest.raises((aiosmtplib.SMTPException, smtplib.SMTPException)):
+        _post(way, pinned_ssl_context(pins), mail.ports["genuine", "none"])
+    assert mail.box.bodies == []
+
+
+def test_what_the_page_says_of_aiosmtplibs_default(mail, pins):
+    """Without ``start_tls=True`` the letter goes out in the clear where STARTTLS is not offered."""
+    address = {"hostname": "localhost", "port": mail.ports["genuine", "none"]}
+    asyncio.run(aiosmtplib.send(_letter(), tls_context=pinned_ssl_context(pins), **address))
+    assert "Subject: secret" in mail.box.bodies[0]
 
 
 @ways
