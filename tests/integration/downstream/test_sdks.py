@@ -64,7 +64,7 @@ async def _supabase_blocking(scope):
 
 async def _postgrest(scope):
     base = f"{scope['base']}/rest/v1"
-    async with pinset.httpx.PinnedAsyncClient(scope["pins"], base_url=base) as http_client:
+    async with pinset.httpx.PinnedAsyncClient(scope["pins"]) as http_client:
         client = AsyncPostgrestClient(base, http_client=http_client)
         return (await client.from_("items").select("*").execute()).data
 
@@ -72,7 +72,7 @@ async def _postgrest(scope):
 async def _postgrest_blocking(scope):
     def ask():
         base = f"{scope['base']}/rest/v1"
-        with pinset.httpx.PinnedClient(scope["pins"], base_url=base) as http_client:
+        with pinset.httpx.PinnedClient(scope["pins"]) as http_client:
             return SyncPostgrestClient(base, http_client=http_client).from_("items").select("*").execute().data
 
     return await asyncio.to_thread(ask)
