@@ -28,6 +28,10 @@ from pinset._httpx2._sync._http2 import REFUSED_STREAM
 from pinset._sync._tasks import Task, shielded, wait_for
 
 _PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
+# Each may have become unfit between its handshake and its first request. That so many do in a row is a fault of ours or of
+# a program that replaces its policy all the time, and nobody is to be overrun by handshakes for it.
+_MOST_UNFIT = 10
+_UNFIT = f"{_MOST_UNFIT} connections in a row became unacceptable to the policy before they could be used"
 _CLOSED = "the client was closed while the request waited for a connection"
 
 
@@ -106,10 +110,14 @@ class PinnedPool:
 
     def _send(self, key: Key, request: httpcore2.Request, body: _RequestBody | None) -> httpcore2.Response:
         was_refused = False
+        unfit = 0
         while True:
             connection = self._acquire(key, request)
             protocol = connection.protocol
             if not protocol.stream.accepts():  # the policy was replaced between the handshake, or its turn, and now
+                if (unfit := unfit + 1) > _MOST_UNFIT:
+                    self._release(connection, at_end=False)
+                    raise httpcore2.ConnectError(_UNFIT)
                 connection.retired = True
                 self._release(connection)
                 continue
