@@ -115,9 +115,7 @@ def integration(session: nox.Session) -> None:
     session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
     session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
     # The session downstream runs the others, with what they need.
-    session.run(
-        "pytest", *SHARED, "-m", "integration", "--ignore=tests/integration/downstream", *session.posargs
-    )
+    session.run("pytest", *SHARED, "-m", "integration", "--ignore=tests/integration/downstream", *session.posargs)
 
 
 @nox.session(python="3.13")

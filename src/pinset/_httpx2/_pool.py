@@ -110,17 +110,9 @@ class PinnedPool:
 
     async def _send(self, key: Key, request: httpcore2.Request, body: _RequestBody | None) -> httpcore2.Response:
         was_refused = False
-        unfit = 0
         while True:
-            connection = await self._acquire(key, request)
+            connection = await self._acquire_accepted(key, request)
             protocol = connection.protocol
-            if not protocol.stream.accepts():  # the policy was replaced between the handshake, or its turn, and now
-                if (unfit := unfit + 1) > _MOST_UNFIT:
-                    await self._release(connection, at_end=False)
-                    raise httpcore2.ConnectError(_UNFIT)
-                connection.retired = True
-                await self._release(connection)
-                continue
             try:
                 response = await protocol.http.handle_async_request(
                     request if protocol.forward is None else protocol.forward(request)
@@ -145,6 +137,15 @@ class PinnedPool:
                 return httpcore2.Response(
                     response.status, headers=response.headers, content=content, extensions=response.extensions
                 )
+
+    async def _acquire_accepted(self, key: Key, request: httpcore2.Request) -> Connection:
+        for _ in range(_MOST_UNFIT):
+            connection = await self._acquire(key, request)
+            if connection.protocol.stream.accepts():
+                return connection
+            connection.retired = True  # the policy was replaced between the handshake, or its turn, and now
+            await self._release(connection)
+        raise httpcore2.ConnectError(_UNFIT)
 
     async def _acquire(self, key: Key, request: httpcore2.Request) -> Connection:
         if self._is_closed:

@@ -110,17 +110,9 @@ class PinnedPool:
 
     def _send(self, key: Key, request: httpcore.Request, body: _RequestBody | None) -> httpcore.Response:
         was_refused = False
-        unfit = 0
         while True:
-            connection = self._acquire(key, request)
+            connection = self._acquire_accepted(key, request)
             protocol = connection.protocol
-            if not protocol.stream.accepts():  # the policy was replaced between the handshake, or its turn, and now
-                if (unfit := unfit + 1) > _MOST_UNFIT:
-                    self._release(connection, at_end=False)
-                    raise httpcore.ConnectError(_UNFIT)
-                connection.retired = True
-                self._release(connection)
-                continue
             try:
                 response = protocol.http.handle_request(
                     request if protocol.forward is None else protocol.forward(request)
@@ -145,6 +137,15 @@ class PinnedPool:
                 return httpcore.Response(
                     response.status, headers=response.headers, content=content, extensions=response.extensions
                 )
+
+    def _acquire_accepted(self, key: Key, request: httpcore.Request) -> Connection:
+        for _ in range(_MOST_UNFIT):
+            connection = self._acquire(key, request)
+            if connection.protocol.stream.accepts():
+                return connection
+            connection.retired = True  # the policy was replaced between the handshake, or its turn, and now
+            self._release(connection)
+        raise httpcore.ConnectError(_UNFIT)
 
     def _acquire(self, key: Key, request: httpcore.Request) -> Connection:
         if self._is_closed:
