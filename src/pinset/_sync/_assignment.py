@@ -320,12 +320,12 @@ class Assignment(Exclusive):
         flight = Flight(origin, waiter, self._clock(), instead_of)
         origin.slots += 1
         self.flights.add(flight)
+        self._start(flight)  # before anybody is told: a thread looks at once whether there is something to do
         self._join(waiter, flight)
         if origin.key in self._suspects or (self._shares(origin.key) and not origin.speaks_http1):
             origin.flight = flight
             for other in tuple(origin.waiting):
                 self._join(other, flight)
-        self._start(flight)
 
     def _join(self, waiter: Waiter, flight: Flight) -> None:
         self._unqueue(waiter)
