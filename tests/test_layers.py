@@ -19,7 +19,7 @@ LAYERS = [
     ["_pins"],
     ["_policy"],
     ["_verdict"],
-    ["_evaluate", "formats"],
+    ["_evaluate", "_source", "formats"],
     ["operate"],
     ["reports"],
     ["_pinner", "_sessions"],
@@ -36,7 +36,7 @@ LAYERS = [
     ["_assignment"],
     ["_pool"],
     ["httpx", "probe"],
-    ["testing"],
+    ["testing", "updates"],
     ["__init__"],
     ["cli"],
 ]

@@ -25,6 +25,7 @@ from pinset._hosts import canonical_host
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy, Unlisted
 from pinset._sessions import SessionStore
+from pinset._source import PinSource
 from pinset._tls import Enforcement, error_class
 from pinset._verdict import Verdict
 
@@ -91,7 +92,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
     proxy to the transport, or use `PinnedAsyncClient`.
 
     Args:
-        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        pins: A `PinSource`, a `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust. It is made to yield pinset's TLS classes; its other users notice
             nothing. By default the CAs that httpx trusts.
         cert: A client certificate: a PEM file with key and chain, or (chain, key) or (chain, key, password).
@@ -109,7 +110,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
 
     def __init__(
         self,
-        pins: Pinner | Policy | Pins,
+        pins: PinSource | Pinner | Policy | Pins,
         *,
         verify: ssl.SSLContext | None = None,
         cert: CertTypes | None = None,
@@ -131,6 +132,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         from pinset._socks import SocksBackend  # noqa: PLC0415
 
         self._pinner = as_pinner(pins)
+        self._source = pins if isinstance(pins, PinSource) else None
         if not (http1 or http2):
             raise ContextError("http1=False and http2=False leave no protocol to speak; allow one")
         context = _origin_context(
@@ -179,7 +181,14 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
             httpx.TransportError: As ``httpx.AsyncHTTPTransport``.
         """
         self._check_request(request)
-        response = await super().handle_async_request(request)
+        try:
+            response = await super().handle_async_request(request)
+        except PinMismatchError as error:
+            # The handshake was refused, so nothing of the request was sent and nothing of its body was read.
+            if self._source is None or not await self._source.renew(error):
+                raise
+            self._check_request(request)
+            response = await super().handle_async_request(request)
         stream = response.extensions.get("network_stream")
         if stream is not None and request.url.scheme in _TLS_SCHEMES:
             verdict = stream.get_extra_info("pinset")
@@ -292,7 +301,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
     the proxy environment variables work, and stay pinned; ``mounts`` takes pinned transports and None.
 
     Args:
-        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        pins: A `PinSource`, a `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust; see `PinnedAsyncTransport`.
         session_resumption: Whether TLS sessions are resumed; see `PinnedAsyncTransport`.
 
@@ -303,7 +312,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
 
     def __init__(
         self,
-        pins: Pinner | Policy | Pins,
+        pins: PinSource | Pinner | Policy | Pins,
         *,
         auth: AuthTypes | None = None,
         params: QueryParamTypes | None = None,
@@ -337,6 +346,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
                     " mount a PinnedAsyncTransport, or use a separate httpx.AsyncClient for those hosts"
                 )
         self._pinner = as_pinner(pins)
+        self._source = pins if isinstance(pins, PinSource) else None
         self._session_resumption = session_resumption
         super().__init__(
             auth=auth,
@@ -382,7 +392,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
 
     def _pinned_transport(self, **kwargs: Any) -> PinnedAsyncTransport:
         kwargs.pop("transport", None)
-        return PinnedAsyncTransport(self._pinner, session_resumption=self._session_resumption, **kwargs)
+        return PinnedAsyncTransport(self._source or self._pinner, session_resumption=self._session_resumption, **kwargs)
 
     def _check_roads(self) -> None:
         for transport in (self._transport, *self._mounts.values()):

@@ -1,0 +1,113 @@
+"""
+A publisher of pins for tests: a repository with its keys, and what an attacker would do to it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
+
+from pinset import Pin, PinKind, Policy
+from pinset.updates import Keys, Repository
+
+NAME = "policy.json"
+
+
+def pin(number):
+    """The pin of a key that nobody holds."""
+    return Pin(PinKind.SPKI, bytes([number]) * 32)
+
+
+def policy(*numbers, host="api.example.com"):
+    """A policy for one host, told apart by its pins."""
+    return Policy.from_mapping({host: [pin(number) for number in numbers]})
+
+
+def now():
+    """The present instant as TUF writes it."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Publisher:
+    """
+    A repository in *directory*, with 2-of-3 root keys, a key for targets and an online key.
+    """
+
+    def __init__(self, directory: Path, *, at=None, first=None) -> None:
+        self.directory = directory
+        self.roots = [CryptoSigner.generate_ed25519() for _ in range(3)]
+        self.targets = CryptoSigner.generate_ed25519()
+        self.online = CryptoSigner.generate_ed25519()
+        self.repository = Repository(directory)
+        self.repository.init(
+            Keys(
+                root=[key.public_key for key in self.roots],
+                targets=[self.targets.public_key],
+                online=self.online.public_key,
+            ),
+            [*self.roots, self.targets, self.online],
+            at or now(),
+        )
+        if first is not None:
+            self.publish(first, at=at)
+
+    @property
+    def anchor(self) -> bytes:
+        """What programs bring along."""
+        return self.read("metadata/1.root.json")
+
+    def publish(self, policy, *, at=None):
+        """Sign a policy and put it in service."""
+        assert self.repository.publish(policy, [self.targets, self.online], at or now())
+
+    def refresh(self, *, at=None):
+        """What cron does every day."""
+        return self.repository.refresh([self.online], at or now())
+
+    def rotate_online(self):
+        """Put a new online key in the place of a stolen one."""
+        new = CryptoSigner.generate_ed25519()
+        self.repository.rotate(
+            "online", self.online.public_key.keyid, new.public_key, [*self.roots[:2], new, self.targets], now()
+        )
+        self.online = new
+
+    def read(self, path):
+        """A file of the repository."""
+        return (self.directory / path).read_bytes()
+
+    def copy(self, directory):
+        """The repository as it is now, somewhere else."""
+        shutil.copytree(self.directory, directory, dirs_exist_ok=True)
+        return directory
+
+    def replace(self, path, data):
+        """Put a file in the place of another, as somebody does who owns the server."""
+        (self.directory / path).write_bytes(data)
+
+    # With the stolen online key.
+
+    def sign(self, signed, *signers, path):
+        """Sign anything with any keys, and put it in place."""
+        metadata = Metadata(signed)
+        for signer in signers:
+            metadata.sign(signer, append=True)
+        self.replace(path, metadata.to_bytes())
+
+    def forge_timestamp(self, version, snapshot, *, online=None):
+        """A timestamp as the holder of the online key would sign it."""
+        signed = Timestamp(
+            version=version, expires=now() + timedelta(days=7), snapshot_meta=MetaFile(snapshot)
+        )
+        self.sign(signed, online or self.online, path="metadata/timestamp.json")
+
+    def forge_snapshot(self, version, targets, *, online=None):
+        """Likewise a snapshot."""
+        signed = Snapshot(
+            version=version, expires=now() + timedelta(days=7), meta={"targets.json": MetaFile(targets)}
+        )
+        self.sign(signed, online or self.online, path=f"metadata/{version}.snapshot.json")
