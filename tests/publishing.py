@@ -12,7 +12,8 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
 
 from pinset import Pin, PinKind, Policy
-from pinset.updates import Keys, Repository
+from pinset.formats import write_json
+from pinset.updates import KeyRole, Keys, Repository
 
 NAME = "policy.json"
 
@@ -63,6 +64,8 @@ class Publisher:
     def publish(self, policy, *, at=None):
         """Sign a policy and put it in service."""
         assert self.repository.publish(policy, [self.targets, self.online], at or now())
+        # What a client without signatures would read.
+        self.replace(NAME, write_json(policy).encode())
 
     def refresh(self, *, at=None):
         """What cron does every day."""
@@ -72,7 +75,7 @@ class Publisher:
         """Put a new online key in the place of a stolen one."""
         new = CryptoSigner.generate_ed25519()
         self.repository.rotate(
-            "online", self.online.public_key.keyid, new.public_key, [*self.roots[:2], new, self.targets], now()
+            KeyRole.ONLINE, self.online.public_key.keyid, new.public_key, [*self.roots[:2], new, self.targets], now()
         )
         self.online = new
 

@@ -417,6 +417,12 @@ def nginx(tmp_path):
     return lambda *servers: Nginx(tmp_path, servers)
 
 
+@pytest.fixture(scope="module")
+def nginx_of_module(tmp_path_factory):
+    """The same for a module."""
+    return lambda *servers: Nginx(tmp_path_factory.mktemp("pinset-nginx"), servers)
+
+
 class Relay:
     """
     A TCP relay in threads that keeps what clients send, byte for byte, and can hold back what the server says.

@@ -28,6 +28,7 @@ from pinset._network import is_asyncio
 # A computer that slept has a clock that went on, and timers that did not.
 _LONGEST_SLEEP = 300.0  # seconds
 _JOIN = 5.0  # seconds
+_GENERATORS = 10  # httpx and httpcore stack half as many
 
 _logger = logging.getLogger("pinset.updates")
 
@@ -137,7 +138,7 @@ class Engine:
         except Exception:
             _logger.exception("the thread that looks for newer policies has ended")
         finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(_tidy(loop))
             with self._lock:
                 begun, flight = self._begun, self._flight
                 self._thread = self._loop = self._task = self._asked = self._flight = None
@@ -166,6 +167,15 @@ class Engine:
             with self._lock:
                 self._flight = None
             flight.set_result(None)
+
+
+async def _tidy(loop: asyncio.AbstractEventLoop) -> None:
+    """Let end what a refused answer has left: the generators of httpx are closed by tasks, one after the other."""
+    for _ in range(_GENERATORS):
+        await asyncio.sleep(0)
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=1)
+    await loop.shutdown_asyncgens()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -51,7 +51,7 @@ class UpdateError(PinsetError):
 
     Attributes:
         fault: The kind of failure.
-        expired_at: For `UpdateFault.EXPIRED`, when; else None.
+        expired_at: When the timestamp expired, if that is the failure; else None.
     """
 
     def __init__(self, message: str, *, fault: UpdateFault, expired_at: datetime | None = None) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -187,8 +187,9 @@ def _check(response: httpx.Response, want: Want) -> None:
 async def _read(response: httpx.Response, want: Want) -> bytes:
     data = b""
     # Without a size: httpx would wait until it has that many bytes, and a trickle would go unnoticed.
-    async for part in response.aiter_raw():
-        data += part
-        if len(data) > want.limit:
-            raise UpdateError(f"{want.path} has more than {want.limit} bytes", fault=UpdateFault.TOO_LARGE)
+    async with aclosing(response.aiter_raw()) as parts:
+        async for part in parts:
+            data += part
+            if len(data) > want.limit:
+                raise UpdateError(f"{want.path} has more than {want.limit} bytes", fault=UpdateFault.TOO_LARGE)
     return data

@@ -136,7 +136,7 @@ class Keeper:
         try:
             found = await self._refresher.refresh()
         except UpdateError as refused:
-            error = refused
+            error = _without_frames(refused)
         except Exception as unexpected:
             _logger.exception("the look for a newer policy failed")
             error = UpdateError(f"{type(unexpected).__name__}: {unexpected}", fault=UpdateFault.INVALID)
@@ -195,6 +195,15 @@ class Keeper:
                 self._tell(self.status)
             except Exception:
                 _logger.exception("on_change failed; the policy in force is not concerned")
+
+
+def _without_frames(error: UpdateError) -> UpdateError:
+    """The status lives on, and is not to keep connections and buffers alive through tracebacks."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _log(before: SourceStatus, status: SourceStatus, timing: Timing) -> None:

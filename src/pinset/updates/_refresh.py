@@ -139,7 +139,7 @@ class Refresher:
                 verified = await drive(self._fetcher, client, follow(self._anchor, known, name=self._name, now=now))
             policy = self._policy(verified)
         except UpdateError as error:
-            self._remember_expiry(error)
+            self._remember_expiry(error, now)
             raise
         self._verified, self._kept = verified, Kept(verified.files, checked=self._clock(), seen=now)
         unsaved = None
@@ -162,14 +162,19 @@ class Refresher:
             raise UpdateError(f"{reason}. Where that is meant, say allow_weaker=True", fault=UpdateFault.WEAKER)
         return policy
 
-    def _remember_expiry(self, error: UpdateError) -> None:
+    def _remember_expiry(self, error: UpdateError, now: datetime) -> None:
         """
         What was once seen to have expired stays expired, whatever the clock says later.
 
-        Not the clock is remembered, which may be wrong by years: newer files expire later, and will do.
+        Not the clock is remembered, which may be wrong by years, and nothing that lives for longer than a timestamp: the
+        next timestamp expires later, and will do.
         """
-        if error.expired_at is not None and self._kept is not None and error.expired_at > self._kept.seen:
-            self._kept = replace(self._kept, seen=error.expired_at)
+        if error.fault is not UpdateFault.EXPIRED or self._kept is None or self._verified is None:
+            return
+        [timestamp] = (state for state in self._verified.roles if state.role == "timestamp")
+        seen = min(now, error.expired_at or timestamp.expires)
+        if seen > self._kept.seen:
+            self._kept = replace(self._kept, seen=seen)
             with suppress(UpdateError):
                 self._store.write(self._kept)
 

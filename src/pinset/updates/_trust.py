@@ -388,5 +388,5 @@ def _refuse_expired(signed: Signed, now: datetime) -> None:
         raise UpdateError(
             f"{reason}: nobody renews the repository, somebody holds it back, or the clock is wrong",
             fault=UpdateFault.EXPIRED,
-            expired_at=signed.expires,
+            expired_at=signed.expires if signed.type == "timestamp" else None,
         )
