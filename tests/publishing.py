@@ -71,13 +71,23 @@ class Publisher:
         """What cron does every day."""
         return self.repository.refresh([self.online], at or now())
 
+    def _rotate(self, role, old, new, *signers):
+        self.repository.rotate(role, old.public_key.keyid, new.public_key, [*self.roots[:2], *signers], now())
+        return new
+
     def rotate_online(self):
         """Put a new online key in the place of a stolen one."""
         new = CryptoSigner.generate_ed25519()
-        self.repository.rotate(
-            KeyRole.ONLINE, self.online.public_key.keyid, new.public_key, [*self.roots[:2], new, self.targets], now()
-        )
-        self.online = new
+        self.online = self._rotate(KeyRole.ONLINE, self.online, new, new)
+
+    def rotate_targets(self):
+        """Likewise the key that signs policies."""
+        new = CryptoSigner.generate_ed25519()
+        self.targets = self._rotate(KeyRole.TARGETS, self.targets, new, new, self.online)
+
+    def rotate_root(self):
+        """Likewise one of the root keys: the third, which is lost."""
+        self.roots[2] = self._rotate(KeyRole.ROOT, self.roots[2], CryptoSigner.generate_ed25519())
 
     def read(self, path):
         """A file of the repository."""
@@ -114,3 +124,9 @@ class Publisher:
             version=version, expires=now() + timedelta(days=7), meta={"targets.json": MetaFile(targets)}
         )
         self.sign(signed, online or self.online, path=f"metadata/{version}.snapshot.json")
+
+    def sign_nothing(self, path):
+        """Take the signatures off a file."""
+        metadata = Metadata.from_bytes(self.read(path))
+        metadata.signatures.clear()
+        self.replace(path, metadata.to_bytes())

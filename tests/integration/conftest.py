@@ -417,10 +417,16 @@ def nginx(tmp_path):
     return lambda *servers: Nginx(tmp_path, servers)
 
 
-@pytest.fixture(scope="module")
-def nginx_of_module(tmp_path_factory):
-    """The same for a module."""
-    return lambda *servers: Nginx(tmp_path_factory.mktemp("pinset-nginx"), servers)
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory, genuine, leaf):
+    """A control plane that publishes pins, and its places for attacks."""
+    from control_plane import control_plane  # of the extra `updates`
+
+    def nginx(*servers):
+        return Nginx(tmp_path_factory.mktemp("pinset-nginx"), servers)
+
+    with control_plane(nginx, genuine, leaf.write(tmp_path_factory.mktemp("plane"), "plane")) as made:
+        yield made
 
 
 class Relay:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import tempfile
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -36,7 +37,6 @@ class Plane:
     base: str
     cadata: str
     log: Path
-    _names: list[str] = field(default_factory=list)
 
     def publisher(self, **options) -> Publisher:
         """A repository of its own, which `url` leads to."""
@@ -70,7 +70,7 @@ class Plane:
     async def naive_policy(self, publisher, place="", **options):
         """The policy of a client that believes what comes over TLS."""
         options = {"follow_redirects": True, **options}
-        async with httpx.AsyncClient(verify=_context(self.cadata), **options) as client:
+        async with httpx.AsyncClient(verify=context(self.cadata), **options) as client:
             response = await client.get(f"{self.url(publisher, place)}/{NAME}")
         return read_json(response.text)
 
@@ -80,9 +80,8 @@ class Plane:
         return [int(line.split('" ')[1].split()[1]) for line in lines]
 
 
-def _context(cadata):
-    import ssl
-
+def context(cadata):
+    """A plain client context."""
     return ssl.create_default_context(cadata=cadata)
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from control_plane import GIB, control_plane
+from control_plane import GIB, context
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from publishing import NAME, Publisher, now, policy
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
@@ -24,13 +24,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
 OWN = policy(1, 2)
 FIRST, SECOND, EVIL = policy(1, 3), policy(3, 4), policy(66, 67)
-
-
-@pytest.fixture(scope="module")
-def plane(nginx_of_module, genuine, leaf, tmp_path_factory):
-    files = leaf.write(tmp_path_factory.mktemp("plane"), "plane")
-    with control_plane(nginx_of_module, genuine, files) as made:
-        yield made
 
 
 @pytest.fixture
@@ -224,11 +217,9 @@ async def test_endless_body(plane, cache):
 
 async def _read_for_a_while(plane, url, at_least):
     """Whether a client without a limit takes that much."""
-    from control_plane import _context
-
     received = 0
     async with (
-        httpx.AsyncClient(verify=_context(plane.cadata), timeout=30) as client,
+        httpx.AsyncClient(verify=context(plane.cadata), timeout=30) as client,
         client.stream("GET", url) as response,
     ):
         async for part in response.aiter_raw():
