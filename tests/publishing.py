@@ -113,16 +113,12 @@ class Publisher:
 
     def forge_timestamp(self, version, snapshot, *, online=None):
         """A timestamp as the holder of the online key would sign it."""
-        signed = Timestamp(
-            version=version, expires=now() + timedelta(days=7), snapshot_meta=MetaFile(snapshot)
-        )
+        signed = Timestamp(version=version, expires=now() + timedelta(days=7), snapshot_meta=MetaFile(snapshot))
         self.sign(signed, online or self.online, path="metadata/timestamp.json")
 
     def forge_snapshot(self, version, targets, *, online=None):
         """Likewise a snapshot."""
-        signed = Snapshot(
-            version=version, expires=now() + timedelta(days=7), meta={"targets.json": MetaFile(targets)}
-        )
+        signed = Snapshot(version=version, expires=now() + timedelta(days=7), meta={"targets.json": MetaFile(targets)})
         self.sign(signed, online or self.online, path=f"metadata/{version}.snapshot.json")
 
     def sign_nothing(self, path):

@@ -210,7 +210,7 @@ async def test_endless_body(plane, cache):
     assert (status.error.fault, in_force) == (UpdateFault.TOO_LARGE, OWN)
     # nginx logs an answer when it has given up sending it.
     path = f"{publisher.directory.name}/metadata/timestamp.json"
-    while not (sent := plane.bytes_sent(path)):
+    while not (sent := plane.bytes_sent(path)):  # noqa: ASYNC110 - a file has no events
         await asyncio.sleep(0.01)
     assert max(sent) < GIB // 32
 
@@ -323,8 +323,12 @@ async def test_expired_roots(plane, cache):
 
 async def test_weaker_policy(plane, cache):
     """A policy that is signed and enforces less than the program's own is refused."""
-    publisher = plane.publisher(first=read_json('{"unlisted": "allow", "host": [{"name": "other.example.com", "mode": '
-        '"report-only", "pins": ["sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="]}]}'))
+    publisher = plane.publisher(
+        first=read_json(
+            '{"unlisted": "allow", "host": [{"name": "other.example.com", "mode": '
+            '"report-only", "pins": ["sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="]}]}'
+        )
+    )
     status, in_force = await plane.look(publisher, cache)
     assert (status.error.fault, in_force) == (UpdateFault.WEAKER, OWN)
     status, in_force = await plane.look(publisher, cache, allow_weaker=True)

@@ -148,7 +148,15 @@ def test_cache_that_was_damaged(plane, tmp_path):
         caches[each] = (tmp_path / each.directory.name / "good.json").read_bytes()
     good = tmp_path / publisher.directory.name / "good.json"
     whole = caches[publisher]
-    damaged = [whole[:100], b"", b"[]", b"{}", b"\xff\x00", whole.replace(b'"format": 1', b'"format": 2'), caches[other]]
+    damaged = [
+        whole[:100],
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff\x00",
+        whole.replace(b'"format": 1', b'"format": 2'),
+        caches[other],
+    ]
     damaged += [whole.replace(b'{\\"_type\\":\\"targets\\"', b'{\\"_type\\": \\"targets\\"')[:-3]]
     damaged += [whole.replace(b"+00:00", b"")]
     for data in damaged:

@@ -5,6 +5,7 @@ The repository read by python-tuf's own client, which knows nothing of pinset.
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -50,8 +51,7 @@ def read(plane, genuine, tmp_path):
         )
         updater.refresh()
         path = updater.download_target(updater.get_targetinfo(NAME))
-        with open(path, encoding="utf-8") as file:
-            return read_json(file.read())
+        return read_json(Path(path).read_text(encoding="utf-8"))
 
     return read
 

@@ -23,9 +23,14 @@ def breed(*arguments):
     for _ in sys.stdin:
         if (pid := os.fork()) == 0:
             main(*arguments, "0", "0")
-        print("born", pid, flush=True)
+        _say("born", pid)
         os.waitpid(pid, 0)
-        print("dead", flush=True)
+        _say("dead")
+
+
+def _say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 def main(url, root, cache, cafile, looks, largest):
@@ -47,7 +52,7 @@ def main(url, root, cache, cafile, looks, largest):
         while not int(looks) or done < int(looks):
             status = source.refresh_blocking()
             fault = "-" if status.error is None else status.error.fault
-            print(status.versions.get("timestamp", 0), fault, len(source.pinner.policy.pin_sets[0].pins), flush=True)
+            _say(status.versions.get("timestamp", 0), fault, len(source.pinner.policy.pin_sets[0].pins))
             done += 1
 
 

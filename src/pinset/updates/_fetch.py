@@ -13,9 +13,9 @@ Rules of this module:
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import httpx
@@ -187,7 +187,8 @@ def _check(response: httpx.Response, want: Want) -> None:
 async def _read(response: httpx.Response, want: Want) -> bytes:
     data = b""
     # Without a size: httpx would wait until it has that many bytes, and a trickle would go unnoticed.
-    async with aclosing(response.aiter_raw()) as parts:
+    body = cast("AsyncGenerator[bytes]", response.aiter_raw())
+    async with aclosing(body) as parts:  # a generator that is left in the middle would be closed some time later
         async for part in parts:
             data += part
             if len(data) > want.limit:

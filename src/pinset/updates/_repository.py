@@ -28,7 +28,7 @@ from pinset.formats import read_json, write_json
 from pinset.updates._errors import UpdateError
 from pinset.updates._signing import Keys, Lifetimes, Work, is_signed
 from pinset.updates._store import replace_file
-from pinset.updates._trust import Verified, parse, verify_again, vouched
+from pinset.updates._trust import TIMESTAMP, Verified, parse, verify_again, vouched
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
@@ -131,6 +131,18 @@ class Repository:
         data = self._bytes("targets/" + info.get_prefixed_paths()[0])
         return read_json(data.decode("utf-8"), source=self.name)
 
+    @property
+    def waits(self) -> bool:
+        """
+        Whether a policy was signed that is not in service yet.
+
+        Raises:
+            InputError: There is no repository, or it does not verify.
+        """
+        version = self._parsed(TIMESTAMP, Timestamp).signed.snapshot_meta.version
+        snapshot = self._parsed(f"metadata/{version}.snapshot.json", Snapshot).signed
+        return snapshot.meta["targets.json"].version != self._targets(self.root).version
+
     def publish(self, policy: Policy, signers: Sequence[Signer], now: datetime) -> bool:
         """
         Sign a policy, and put it in service if the online key is at hand.
@@ -232,7 +244,7 @@ class Repository:
 
     def _put_in_service(self, work: Work, targets: Targets) -> None:
         """Snapshot and timestamp for the newest targets, where they are needed."""
-        timestamp = self._parsed("metadata/timestamp.json", Timestamp).signed
+        timestamp = self._parsed(TIMESTAMP, Timestamp).signed
         path = f"metadata/{timestamp.snapshot_meta.version}.snapshot.json"
         metadata = self._parsed(path, Snapshot)
         snapshot, version = metadata.signed, timestamp.snapshot_meta.version
