@@ -5,6 +5,7 @@ A publisher of pins for tests: a repository with its keys, and what an attacker 
 from __future__ import annotations
 
 import shutil
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
 
 from pinset import Pin, PinKind, Policy
 from pinset.formats import write_json
+from pinset.testing import TLSServer
 from pinset.updates import KeyRole, Keys, Repository
 
 NAME = "policy.json"
@@ -126,3 +128,41 @@ class Publisher:
         metadata = Metadata.from_bytes(self.read(path))
         metadata.signatures.clear()
         self.replace(path, metadata.to_bytes())
+
+
+class Site:
+    """
+    A small HTTPS server for the files of a repository, which counts what is asked for.
+
+    Attributes:
+        asked: The paths, in order.
+        gate: Cleared, it holds back every answer.
+    """
+
+    def __init__(self, identity, publisher) -> None:
+        self._server = TLSServer(identity.server_context(), respond=self._respond)
+        self._publisher = publisher
+        self.asked = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __enter__(self):
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.gate.set()
+        self._server.__exit__(*error)
+
+    @property
+    def url(self):
+        """Where the repository is."""
+        return self._server.url(path="/pins/")
+
+    def _respond(self, head):
+        path = head.split(b" ")[1].decode().removeprefix("/pins/")
+        self.asked.append(path)
+        self.gate.wait(10)
+        file = self._publisher.directory / path
+        status, body = (b"200 OK", file.read_bytes()) if file.is_file() else (b"404 Not Found", b"")
+        return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)

@@ -186,7 +186,7 @@ def _from_json(data: bytes) -> Kept:
     document = json.loads(data)
     if document["format"] != _FORMAT:
         raise ValueError(f"format {document['format']!r}, and {_FORMAT} was expected")
-    files = {str(path): str(text).encode("utf-8") for path, text in document["files"].items()}
+    files = {str(path): str(text).encode("utf-8") for path, text in dict(document["files"]).items()}
     checked, seen = (datetime.fromisoformat(document[name]) for name in ("checked", "seen"))
     if checked.tzinfo is None or seen.tzinfo is None:
         raise ValueError("an instant has no offset")
