@@ -38,7 +38,12 @@ def reasons(policy, floor):
         (["a.test"], [rule("**.test"), PinSet(name="a.test", mode="off")], "deny", 'mode = "off"'),
         (["**.a.test"], [rule("**.a.test"), rule("x.a.test", mode="report-only")], "deny", "for instance x.a.test"),
         (["**.a.test"], [rule("*.a.test"), rule("a.test")], "deny", ""),
-        (["**.a.test"], [rule("*.a.test"), rule("a.test"), rule("**.test", mode="report-only")], "deny", "x0.x0.a.test"),
+        (
+            ["**.a.test"],
+            [rule("*.a.test"), rule("a.test"), rule("**.test", mode="report-only")],
+            "deny",
+            "x0.x0.a.test",
+        ),
         (["*.a.test"], [rule("x0.a.test"), rule("**.a.test", mode="report-only")], "deny", "x1.a.test"),
         (["a.test"], [rule("a.test", expires=NOW, on_expiry="unpin")], "deny", "unpinned after an expiry"),
         (["a.test"], [rule("a.test", expires=NOW, on_expiry="block")], "deny", ""),
@@ -105,11 +110,13 @@ def test_no_weakness_means_none(update, floor):
 def test_bounded(leaf, genuine):
     """A policy with an end refuses what it enforces from then on, and nothing before."""
     pins = [leaf.pin, pin(1)]
-    policy = Policy((
-        PinSet(name="localhost", pins=pins),
-        PinSet(name="ends.test", pins=pins, expires=NOW, on_expiry=OnExpiry.UNPIN),
-        PinSet(name="report.test", pins=pins, mode=Mode.REPORT_ONLY),
-    ))
+    policy = Policy(
+        (
+            PinSet(name="localhost", pins=pins),
+            PinSet(name="ends.test", pins=pins, expires=NOW, on_expiry=OnExpiry.UNPIN),
+            PinSet(name="report.test", pins=pins, mode=Mode.REPORT_ONLY),
+        )
+    )
     until = NOW + timedelta(days=1)
     ending = bounded(policy, until)
     chain = [*leaf.chain, genuine.root]

@@ -126,7 +126,9 @@ def test_rollback_of_each_file(publisher):
     verified, _ = run(files_of(publisher), publisher.anchor)
     known = verified.files
     publisher.forge_timestamp(2, 3)
-    assert "timestamp.json has version 2, and version 3" in str(refused(files_of(publisher), publisher.anchor, known=known))
+    assert "timestamp.json has version 2, and version 3" in str(
+        refused(files_of(publisher), publisher.anchor, known=known)
+    )
     publisher.forge_timestamp(4, 2)
     assert "snapshot.json in" in str(refused(files_of(publisher), publisher.anchor, known=known))
     publisher.forge_snapshot(4, 2)
@@ -218,7 +220,9 @@ def test_anchor_of_another_kind(publisher):
 
 def test_lengths_that_are_too_large(publisher):
     """A file that is announced with more than its role may have is not asked for."""
-    snapshot = Snapshot(version=3, expires=now() + timedelta(days=1), meta={"targets.json": MetaFile(2, length=300_000)})
+    snapshot = Snapshot(
+        version=3, expires=now() + timedelta(days=1), meta={"targets.json": MetaFile(2, length=300_000)}
+    )
     publisher.sign(snapshot, publisher.online, path="metadata/3.snapshot.json")
     publisher.forge_timestamp(3, 3)
     error = refused(files_of(publisher), publisher.anchor)
@@ -291,7 +295,11 @@ def test_changed_targets_key_takes_its_policy_along(publisher):
     """What a key has signed that was taken away does not verify any more, neither from the network nor from the cache."""
     verified, _ = run(files_of(publisher), publisher.anchor)
     publisher.repository.rotate(
-        KeyRole.TARGETS, publisher.targets.public_key.keyid, CryptoSigner.generate_ed25519().public_key, publisher.roots, now()
+        KeyRole.TARGETS,
+        publisher.targets.public_key.keyid,
+        CryptoSigner.generate_ed25519().public_key,
+        publisher.roots,
+        now(),
     )
     error = refused(files_of(publisher), publisher.anchor, known=verified.files)
     assert (error.fault, "targets version 2 is signed by 0" in str(error)) == (UpdateFault.SIGNATURE, True)
@@ -342,7 +350,9 @@ def test_altered_bytes(served, path, data):
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     ),
-    st.sampled_from(["", "signed", "signatures", "signed.version", "signed.meta", "signed.expires", "signed.spec_version"]),
+    st.sampled_from(
+        ["", "signed", "signatures", "signed.version", "signed.meta", "signed.expires", "signed.spec_version"]
+    ),
 )
 def test_any_json(served, path, value, place):
     """Any JSON in any place is an `UpdateError` and nothing else."""

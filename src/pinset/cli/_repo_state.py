@@ -103,7 +103,7 @@ def check_command(
         try:
             seen = asyncio.run(look())
         except (UpdateError, TimeoutError) as error:
-            raise fail(f"programs cannot update: {error or 'no answer in time'}", status=Exit.FOUND) from error
+            raise fail(f"programs cannot update: {str(error) or 'no answer in time'}", status=Exit.FOUND) from error
     if as_json:
         roles = [_document(state, now, fail_within) for state in seen.verified.roles]
         findings = list(seen.findings)

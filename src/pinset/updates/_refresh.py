@@ -109,7 +109,7 @@ class Refresher:
         try:
             async with asyncio.timeout(self._deadline), self._store.turn():
                 self._read()
-                if self._kept is not None and asked <= self._kept.checked <= self._clock():
+                if self._kept is not None and asked < self._kept.checked <= self._clock():
                     found = self.load()
                     assert found is not None  # it was verified when it was read
                     return found
