@@ -5,12 +5,20 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import stat
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cli.transcripts import pinset
 from publishing import Publisher, Site, now, pin, policy
 
+import pinset as package
 from pinset.formats import write_json, write_toml
 from pinset.testing import TLSServer
 
@@ -84,6 +92,43 @@ def test_passphrases(made, tmp_path):
     assert (said.status, "give --passphrase-file" in said.err) == (2, True)
     said = pinset("repo", "init", "more", "--keys", "others")
     assert (said.status, "give --passphrase-file" in said.err) == (2, True)
+
+
+def _type(answers, *arguments):
+    """Run ``pinset`` on a terminal, and answer one question after the other. What it said, and its status."""
+    code = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from pinset.cli import main; main()"
+    master, slave = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])},
+    ) as running:
+        os.close(slave)
+        said = b""
+        with suppress(OSError):  # that is how the end of a terminal reads
+            while select.select([master], [], [], 30)[0] and (data := os.read(master, 65536)):
+                said += data
+                # The space comes when the echo is off; what is typed before is thrown away.
+                if answers and said.endswith(b": "):
+                    said += b"\n"
+                    os.write(master, answers.pop(0).encode() + b"\n")
+        os.close(master)  # and whoever still waits for an answer gets none
+        return said.decode(), running.wait()
+
+
+def test_on_a_terminal(made):
+    """Passphrases are asked for, once for a key that is there and twice for a new one, and not shown; so is agreement."""
+    said, status = _type(["y", "open sesame"], "repo", "publish", "pins", "b.toml", *TARGETS)
+    assert (status, "is not in service yet" in said) == (0, True), said
+    assert ("passphrase of targets-1.key" in said, "open sesame" in said) == (True, False)
+    answers = [f"long enough {number // 2}" for number in range(6)]
+    said, status = _type(
+        answers, "repo", "init", "more", "--keys", "others", "--root-keys", "1", "--root-threshold", "1"
+    )
+    assert (status, "new passphrase for root-1.key" in said) == (0, True), said
 
 
 def test_publish_shows_what_changes(made):
@@ -205,18 +250,12 @@ def test_status(made, tmp_path):
     record = json.loads(made("status", "pins", "--fail-within", "100d", "--json").out)
     assert [role["role"] for role in record["roles"] if role["due"]] == ["targets"]
     assert (record["hosts"], record["waits"]) == (1, False)
-    Publisher(tmp_path / "old", at=now() - timedelta_days(20), first=policy(1, 2))
+    Publisher(tmp_path / "old", at=now() - timedelta(days=20), first=policy(1, 2))
     said = made("status", "old")
     assert (said.status, "expired: snapshot, timestamp" in said.err) == (1, True)
     (tmp_path / "pins/metadata/timestamp.json").write_text("{}")
     assert made("status", "pins").status == 1
     assert made("status", "nothing").status == 2
-
-
-def timedelta_days(days):
-    from datetime import timedelta
-
-    return timedelta(days=days)
 
 
 def test_check(made, leaf, genuine, tmp_path):

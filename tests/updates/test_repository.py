@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from publishing import NAME, Publisher, now, policy
@@ -155,7 +156,7 @@ def test_order_of_writing(publisher, repository, monkeypatch):
     rename = os.replace
 
     def note(source, target, **options):
-        written.append(os.path.basename(target))
+        written.append(Path(target).name)
         rename(source, target, **options)
 
     monkeypatch.setattr(os, "replace", note)

@@ -5,17 +5,19 @@ When a source looks: with a clock that stands where the test puts it.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from publishing import Publisher, Site, now, pin, policy
+from tuf.api.metadata import TargetFile, Targets
 
 from pinset import Pinner, PinSet, Policy
-from pinset.updates import OnStale, UpdateFault
+from pinset.updates import OnStale, Origin, UpdateFault
 from pinset.updates._fetch import Fetcher
 from pinset.updates._keeper import Keeper, Timing
 from pinset.updates._refresh import Refresher
-from pinset.updates._store import Store
+from pinset.updates._store import Kept, Store
 
 HOUR = 3600.0
 OWN, PUBLISHED = policy(1, 2), policy(3, 4)
@@ -30,18 +32,18 @@ class World:
         self.publisher = publisher
         self.time = now()
         self.store = Store(None)
-        self._site, self._cadata = site, cadata
+        self.site, self._cadata = site, cadata
 
-    def keeper(self, *, own=OWN):
+    def keeper(self, *, own=OWN, deadline=10.0):
         """What a program that starts would have."""
         self.refresher = Refresher(
             self.publisher.anchor,
-            fetcher=Fetcher(self._site.url, cadata=self._cadata),
+            fetcher=Fetcher(self.site.url, cadata=self._cadata),
             store=self.store,
             name="policy.json",
             floor=own,
             clock=lambda: self.time,
-            deadline=10.0,
+            deadline=deadline,
         )
         timing = Timing(interval=timedelta(hours=6), grace=timedelta(0), on_stale=OnStale.KEEP)
         return Keeper(Pinner(own), self.refresher, timing, None)
@@ -168,6 +170,101 @@ def test_clock_that_was_set_back(keeper, world):
     world.publisher.publish(policy(4, 5))
     look(keeper)
     assert keeper.status.versions["targets"] == 3
+
+
+def test_what_expired_stays_expired(keeper, world):
+    """Also when the clock goes back, and for the next run; and a clock that was wrong by years does no lasting harm."""
+    look(keeper)
+    begin = world.time
+    for days in (8, 20_000):
+        world.time = begin + timedelta(days=days)
+        look(keeper)
+        assert keeper.status.error.fault is UpdateFault.EXPIRED
+        world.time = begin
+        for again in (keeper, world.keeper()):
+            look(again)
+            assert again.status.error.fault is UpdateFault.EXPIRED
+    world.publisher.refresh(at=begin + timedelta(hours=1))
+    look(keeper)
+    assert keeper.status.error is None
+
+
+def test_expiry_of_a_root_is_not_remembered(keeper, world):
+    """A clock that ran ahead of it once does not make a good root useless: a new timestamp is enough to go on."""
+    look(keeper)
+    begin = world.time
+    world.time = begin + timedelta(days=400)
+    look(keeper)
+    assert "root version 1 expired" in str(keeper.status.error)
+    world.time = begin + timedelta(seconds=1)
+    world.publisher.refresh(at=begin + timedelta(seconds=1))
+    look(keeper)
+    assert keeper.status.error is None
+
+
+def test_cache_of_another_repository(keeper, world, caplog, tmp_path):
+    """It is ignored, and told of."""
+    other = Publisher(tmp_path / "other", first=policy(66, 67))
+    files = {str(path.relative_to(other.directory)): path.read_bytes() for path in other.directory.rglob("*.json")}
+    world.store.write(Kept(files, checked=world.time, seen=world.time))
+    keeper.load()
+    assert keeper.status.origin is Origin.FALLBACK
+    assert "does not verify and is ignored" in caplog.text
+    look(keeper)
+    assert keeper.status.origin is Origin.REPOSITORY
+
+
+def test_older_cache(keeper, world):
+    """What another process has put into the cache counts only if it is newer than what this one knows."""
+    look(keeper)
+    old = world.store.read()
+    world.publisher.publish(policy(4, 5))
+    look(keeper)
+    world.store.write(old)
+    look(keeper)
+    assert keeper.status.versions["targets"] == 3
+
+
+def test_policy_that_is_none(keeper, world):
+    """Signed or not."""
+    data = b"\xff"
+    info = TargetFile.from_data("policy.json", data, ["sha256"])
+    world.publisher.replace("targets/" + info.get_prefixed_paths()[0], data)
+    targets = Targets(version=3, expires=now() + timedelta(days=90), targets={"policy.json": info})
+    world.publisher.sign(targets, world.publisher.targets, path="metadata/3.targets.json")
+    world.publisher.refresh()
+    look(keeper)
+    assert "is signed, and no policy" in str(keeper.status.error)
+
+
+def test_cache_that_cannot_be_written(world, tmp_path):
+    """The policy is in force all the same, this counts as no failure, and it is said."""
+    (tmp_path / "file").write_text("")
+    world.store = Store(tmp_path / "file")
+    keeper = world.keeper()
+    look(keeper)
+    assert (keeper.status.error.fault, keeper.status.failures) == (UpdateFault.STORAGE, 0)
+    assert keeper.status.origin is Origin.REPOSITORY
+    look(keeper)
+    assert keeper.wait() >= 4.8 * HOUR
+
+
+def test_deadline(world):
+    """It is one for the whole look."""
+    keeper = world.keeper(deadline=0.2)
+    world.site.gate.clear()
+    look(keeper)
+    assert (keeper.status.error.fault, "within 0.2 seconds" in str(keeper.status.error)) == (UpdateFault.SLOW, True)
+
+
+def test_many_weaknesses(world):
+    """The first few are named."""
+    rules = tuple(PinSet(name=f"h{number}.example.com", pins=[pin(1), pin(2)]) for number in range(8))
+    world.publisher.publish(Policy(tuple(replace(rule, mode="report-only") for rule in rules)))
+    keeper = world.keeper(own=Policy(rules))
+    look(keeper)
+    assert keeper.status.error.fault is UpdateFault.WEAKER
+    assert "; and 3 more. Where that is meant, say allow_weaker=True" in str(keeper.status.error)
 
 
 def test_security_events():

@@ -17,7 +17,7 @@ import anyio
 import httpx
 import pytest
 import trio
-from publishing import Publisher, Site, now, pin, policy
+from publishing import Publisher, Site, now, pin
 
 import pinset
 from pinset import InputError, PinMismatchError, PinnedAsyncClient, PinnedAsyncTransport, PinSource, pinned_ssl_context

@@ -127,7 +127,7 @@ class Refresher:
         try:
             verified = verify_again(self._anchor, kept.files.get, name=self._name)
         except UpdateError as error:
-            _logger.error("what the cache holds does not verify and is ignored: %s", error)  # noqa: TRY400 - said in full
+            _logger.warning("what the cache holds does not verify and is ignored: %s", error)
             return
         if self._verified is None or _age(verified) >= _age(self._verified):
             self._kept, self._verified = kept, verified
