@@ -38,7 +38,7 @@ from pinset._pins import Pin, PinKind
 from pinset._policy import Mode, OnExpiry, PinSet, Policy, Subdomains, Unlisted
 from pinset._source import PinSource
 from pinset._verdict import Decision, Outcome, Verdict
-from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport
+from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport, PinnedClient, PinnedTransport
 
 # The public interface is:
 __all__ = [
@@ -62,6 +62,8 @@ __all__ = [
     "PinSource",
     "PinnedAsyncClient",
     "PinnedAsyncTransport",
+    "PinnedClient",
+    "PinnedTransport",
     "Pinner",
     "PinsetError",
     "Policy",

@@ -20,6 +20,7 @@ import trio
 from publishing import Publisher, Site, now, pin
 
 import pinset
+import pinset.httpx2
 from pinset import InputError, PinMismatchError, PinnedAsyncClient, PinnedAsyncTransport, PinSource, pinned_ssl_context
 from pinset.testing import TLSServer
 from pinset.updates import OnStale, Origin, TufPinSource, UpdateFault
@@ -347,6 +348,28 @@ async def test_transport_follows_a_key_change(make, publisher, server, leaf, ren
         await source.refresh()
         change_key(server, publisher, leaf, renewed)
         assert (await client.get(server.url())).status_code == 200
+
+
+@pytest.mark.parametrize("flavour", [pinset.httpx, pinset.httpx2])
+def test_blocking_client_follows_a_key_change(make, publisher, server, leaf, renewed, genuine, flavour):
+    """Likewise the blocking client, for httpx and for httpx2."""
+    source = make()
+    with source, flavour.PinnedClient(source, verify=genuine.client_context()) as client:
+        source.refresh_blocking()
+        change_key(server, publisher, leaf, renewed)
+        assert client.get(server.url()).status_code == 200
+        assert server.seen.connections == 2
+
+
+@pytest.mark.asyncio
+async def test_blocking_client_in_a_coroutine(make, publisher, server, leaf, renewed, genuine):
+    """It blocks the loop that runs, and not itself: the look needs no loop of the program."""
+    source = make()
+    async with source:
+        await source.refresh()
+        change_key(server, publisher, leaf, renewed)
+        with pinset.PinnedClient(source, verify=genuine.client_context()) as client:
+            assert client.get(server.url()).status_code == 200
 
 
 def test_client_on_trio(make, publisher, server, leaf, renewed, genuine):

@@ -23,7 +23,7 @@ from contextlib import suppress
 import anyio
 import anyio.to_thread
 
-from pinset._network import is_asyncio
+from pinset._tasks import is_asyncio
 
 # A computer that slept has a clock that went on, and timers that did not.
 _LONGEST_SLEEP = 300.0  # seconds
