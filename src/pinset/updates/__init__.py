@@ -14,6 +14,7 @@ from pinset.updates._errors import UpdateError, UpdateFault
 from pinset.updates._keeper import OnStale, Origin, SourceStatus
 from pinset.updates._repository import KeyRole, Repository
 from pinset.updates._signing import Keys, Lifetimes
+from pinset.updates._trust import RoleState, Verified
 from pinset.updates._tuf_source import TufPinSource
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "OnStale",
     "Origin",
     "Repository",
+    "RoleState",
     "SourceStatus",
     "TufPinSource",
     "UpdateError",
     "UpdateFault",
+    "Verified",
 ]
