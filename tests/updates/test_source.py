@@ -229,6 +229,22 @@ def test_leaving_in_the_middle_of_a_look(make, site):
 
 
 @pytest.mark.asyncio
+async def test_entering_is_cancelled(make):
+    """Then no thread goes on looking."""
+    source = make()
+    source._engine._begin = lambda: time.sleep(0.3)  # a slow disk
+    entering = asyncio.create_task(source.__aenter__())
+    await asyncio.sleep(0.05)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    thread = source._engine._thread
+    if thread is not None:
+        await asyncio.to_thread(thread.join, 10)
+    assert source._engine._thread is None
+
+
+@pytest.mark.asyncio
 async def test_on_change(make, publisher, caplog):
     """The program is told of every look, in what state it left the source; its own errors change nothing."""
     told = []

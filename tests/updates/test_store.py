@@ -5,6 +5,8 @@ The cache: one file, replaced whole, and turns among those who use it.
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import logging
 import os
 import stat
@@ -119,6 +121,18 @@ async def test_turns(directory):
 
     await asyncio.gather(first(), second())
     assert order == ["first", "second"]
+
+
+@pytest.mark.asyncio
+async def test_file_system_without_locks(directory, monkeypatch):
+    """There nobody waits."""
+
+    def fail(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    async with Store(directory).turn(), Store(directory).turn():
+        pass
 
 
 @pytest.mark.asyncio

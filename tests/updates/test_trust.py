@@ -275,6 +275,22 @@ def test_too_many_roots(publisher):
     assert verified.versions["root"] == 65
 
 
+def test_new_root_that_its_own_keys_do_not_sign(publisher):
+    """Else a slip of the old holders could hand the root to keys that nobody has (TUF 5.3.4)."""
+    root = Metadata[Root].from_bytes(publisher.anchor).signed
+    root.version = 2
+    new = CryptoSigner.generate_ed25519()
+    for old in publisher.roots[1:]:
+        root.revoke_key(old.public_key.keyid, "root")
+    root.add_key(new.public_key, "root")
+    publisher.sign(root, *publisher.roots, path="metadata/2.root.json")
+    assert "signed by 1 of the 2 keys that root version 2 asks for" in str(
+        refused(files_of(publisher), publisher.anchor)
+    )
+    publisher.sign(root, *publisher.roots, new, path="metadata/2.root.json")
+    run(files_of(publisher), publisher.anchor)
+
+
 def test_inconsistent_snapshots(publisher):
     """A repository whose files have no versions in their names is refused."""
     root = Metadata[Root].from_bytes(publisher.anchor).signed

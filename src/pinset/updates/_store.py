@@ -137,6 +137,8 @@ def _lock(descriptor: int) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError:  # a file system without locks; replacing the file is safe without, and a look too many no harm
+            return True
     return True
 
 

@@ -172,7 +172,11 @@ class TufPinSource:
 
     async def __aenter__(self) -> Self:
         self._is_closed = False
-        await finished(self._engine.start())
+        try:
+            await finished(self._engine.start())
+        except BaseException:  # cancelled: nobody will leave what was not entered
+            self._engine.stop()
+            raise
         return self
 
     async def __aexit__(
