@@ -4,6 +4,8 @@ The repository read by python-tuf's own client, which knows nothing of pinset.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
 from pinset.formats import read_json
+from pinset.updates._fetch import Fetcher
+from pinset.updates._inspection import inspect
 
 pytestmark = pytest.mark.integration
 
 
-class Fetcher(FetcherInterface):
+class TheirFetcher(FetcherInterface):
     """Files over a connection that trusts the test's authority."""
 
     def __init__(self, context) -> None:
@@ -46,7 +50,7 @@ def read(plane, genuine, tmp_path):
             metadata_base_url=f"{url}/metadata",
             target_dir=str(directory / "targets"),
             target_base_url=f"{url}/targets",
-            fetcher=Fetcher(genuine.client_context()),
+            fetcher=TheirFetcher(genuine.client_context()),
             bootstrap=publisher.anchor,
         )
         updater.refresh()
@@ -98,3 +102,32 @@ async def test_both_clients_agree(plane, read, tmp_path):
         assert (status.error is None) == (theirs is not None), name
         assert ours == (theirs or policy(1, 2)), name
         assert (theirs is None) == (name != "nothing")
+
+
+def test_documented_nginx(plane, nginx, genuine, leaf, tmp_path):
+    """The configuration of the documentation serves a repository without anything to object to."""
+    page = (Path(__file__).parents[2] / "docs/howto/publish-pins.md").read_text(encoding="utf-8")
+    [server] = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
+    chain, key = leaf.write(tmp_path, "documented")
+    publisher = plane.publisher(first=policy(1, 3))
+    for documented, ours in {
+        "listen 443 ssl;": "listen PORT0 ssl;",
+        "/etc/ssl/pins.pem": str(chain),
+        "/etc/ssl/pins.key": str(key),
+        "/srv/pins/pins": str(publisher.directory),
+    }.items():
+        assert documented in server
+        server = server.replace(documented, ours)
+    with nginx(server) as running:
+        fetcher = Fetcher(running.url("/"), cadata=genuine.root_pem)
+        seen = asyncio.run(inspect(fetcher, publisher.anchor, name=NAME, now=now()))
+        assert (seen.findings, seen.policy) == ((), policy(1, 3))
+        answers = {
+            path: httpx.get(running.url(path), verify=genuine.client_context()).headers["Cache-Control"]
+            for path in ("/metadata/timestamp.json", "/metadata/2.targets.json", "/metadata/2.root.json")
+        }
+    assert list(answers.values()) == [
+        "public, max-age=300",
+        "public, max-age=31536000, immutable",
+        "public, max-age=60",
+    ]
