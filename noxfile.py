@@ -61,7 +61,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def twins(session: nox.Session) -> None:
     """The tests of the clients once more, for httpx2."""
-    session.install("-e", ".[cli,httpx2,otel,socks,testing,updates]", *_group("tests"))
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("tests"))
     directory = Path(session.create_tmp()) / "twins"
     shutil.rmtree(directory, ignore_errors=True)
     session.run("python", "tools/twins.py", "--tests", str(directory))

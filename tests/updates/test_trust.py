@@ -351,12 +351,7 @@ def test_altered_bytes(served, path, data):
     whole = files[path]
     at = data.draw(st.integers(0, len(whole) - 1))
     altered = whole[:at] + data.draw(st.binary(min_size=0, max_size=3)) + whole[at + 1 :]
-    try:
-        verified, _ = run(files | {path: altered}, anchor)
-    except UpdateError as error:
-        assert error.fault in {UpdateFault.INVALID, UpdateFault.SIGNATURE}
-    else:
-        assert verified.target == write_json(policy(1, 2)).encode()
+    _ends_well(files | {path: altered}, anchor)
 
 
 @settings(max_examples=60)
@@ -371,7 +366,7 @@ def test_altered_bytes(served, path, data):
     ),
 )
 def test_any_json(served, path, value, place):
-    """Any JSON in any place is an `UpdateError` and nothing else."""
+    """Any JSON in any place is an `UpdateError`, or means what was signed (python-tuf reads a null as its default)."""
     files, anchor = served
     document = json.loads(files[path])
     if place:
@@ -379,13 +374,19 @@ def test_any_json(served, path, value, place):
         table = document
         for parent in parents:
             table = table[parent]
-        if table.get(last) == value:
-            return
         table[last] = value
     else:
         document = value
-    error = refused(files | {path: json.dumps(document).encode()}, anchor)
-    assert error.fault in {UpdateFault.INVALID, UpdateFault.SIGNATURE}
+    _ends_well(files | {path: json.dumps(document).encode()}, anchor)
+
+
+def _ends_well(files, anchor):
+    try:
+        verified, _ = run(files, anchor)
+    except UpdateError as error:
+        assert error.fault in {UpdateFault.INVALID, UpdateFault.SIGNATURE}
+    else:
+        assert verified.target == write_json(policy(1, 2)).encode()
 
 
 def test_errors_can_be_pickled():
