@@ -31,7 +31,7 @@ def child(plane, tmp_path):
     """Starts `updates_child`."""
     (tmp_path / "roots.pem").write_text(plane.cadata)
     here = Path(updates_child.__file__).parent
-    paths = [str(Path(pinset.__file__).parent.parent), str(here), str(here.parent)]
+    paths = [str(Path(pinset.__file__).parent.parent), str(here)]
 
     def start(publisher, *, looks=0, largest=0):
         root = tmp_path / f"{publisher.directory.name}.json"
