@@ -28,6 +28,7 @@ from pinset._tasks import is_asyncio
 # A computer that slept has a clock that went on, and timers that did not.
 _LONGEST_SLEEP = 300.0  # seconds
 _JOIN = 5.0  # seconds
+_TIDYING = 2.0  # seconds
 _GENERATORS = 10  # httpx and httpcore stack half as many
 
 _logger = logging.getLogger("pinset.updates")
@@ -171,10 +172,12 @@ class Engine:
 
 async def _tidy(loop: asyncio.AbstractEventLoop) -> None:
     """Let end what a refused answer has left: the generators of httpx are closed by tasks, one after the other."""
-    for _ in range(_GENERATORS):
-        await asyncio.sleep(0)
-        if left := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(left, timeout=1)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_TIDYING):
+            for _ in range(_GENERATORS):
+                await asyncio.sleep(0)
+                if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                    await asyncio.wait(left)
     await loop.shutdown_asyncgens()
 
 
