@@ -337,6 +337,16 @@ def test_after_a_fork(make, tmp_path, site):
         assert source.refresh_blocking().error is None
 
 
+@pytest.mark.asyncio
+async def test_environment_has_no_say(make, monkeypatch, tmp_path):
+    """Neither its proxies nor its CAs."""
+    for name in ("HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    async with make() as source:
+        assert (await source.refresh()).error is None
+
+
 # Clients.
 
 
