@@ -275,6 +275,17 @@ def test_too_many_roots(publisher):
     assert verified.versions["root"] == 65
 
 
+def test_new_root_that_the_old_one_does_not_vouch_for(publisher, tmp_path):
+    """A root of somebody else, signed by all of its own keys."""
+    other = Publisher(tmp_path / "other")
+    root = Metadata[Root].from_bytes(other.anchor).signed
+    root.version = 2
+    publisher.sign(root, *other.roots, path="metadata/2.root.json")
+    assert "signed by 0 of the 2 keys that root version 1 asks for" in str(
+        refused(files_of(publisher), publisher.anchor)
+    )
+
+
 def test_new_root_that_its_own_keys_do_not_sign(publisher):
     """Else a slip of the old holders could hand the root to keys that nobody has (TUF 5.3.4)."""
     root = Metadata[Root].from_bytes(publisher.anchor).signed
