@@ -137,6 +137,7 @@ class Site:
     Attributes:
         asked: The paths, in order.
         gate: Cleared, it holds back every answer.
+        header: A header line that every answer has.
     """
 
     def __init__(self, identity, publisher) -> None:
@@ -145,6 +146,7 @@ class Site:
         self.asked = []
         self.gate = threading.Event()
         self.gate.set()
+        self.header = b""
 
     def __enter__(self):
         self._server.__enter__()
@@ -165,4 +167,4 @@ class Site:
         self.gate.wait(10)
         file = self._publisher.directory / path
         status, body = (b"200 OK", file.read_bytes()) if file.is_file() else (b"404 Not Found", b"")
-        return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+        return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n%b\r\n%b" % (status, len(body), self.header, body)

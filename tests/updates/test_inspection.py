@@ -19,6 +19,7 @@ import pinset.updates
 from pinset.updates import UpdateError, UpdateFault
 from pinset.updates._fetch import Fetcher
 from pinset.updates._inspection import _findings, inspect, is_due
+from pinset.updates._trust import Want
 
 
 def response(status=200, **headers):
@@ -80,6 +81,37 @@ def test_server_that_is_not_there(tmp_path):
     assert caught.value.fault is UpdateFault.NETWORK
     with pytest.raises(UpdateError, match="x cannot be fetched: ConnectError"):
         asyncio.run(ask(Fetcher("https://localhost:1/")))
+
+
+def test_answers_that_are_refused(tmp_path, leaf, genuine):
+    """What is packed, too long, late, or not there."""
+    publisher = Publisher(tmp_path / "repository", first=policy(1, 2))
+
+    def fetch(fetcher):
+        async def run():
+            async with fetcher.connected() as client:
+                return await fetcher.fetch(client, want)
+
+        with pytest.raises(UpdateError) as caught:
+            asyncio.run(run())
+        return caught.value.fault, str(caught.value)
+
+    want = Want("metadata/timestamp.json", 4096)
+    with Site(leaf, publisher) as site:
+        fetcher = Fetcher(site.url, cadata=genuine.root_pem, read_timeout=0.2)
+        site.header = b"Content-Encoding: gzip\r\n"
+        fault, text = fetch(fetcher)
+        assert (fault, "Content-Encoding 'gzip'" in text) == (UpdateFault.NETWORK, True)
+        site.header = b""
+        publisher.replace(want.path, b"x" * 4097)
+        assert fetch(fetcher)[0] is UpdateFault.TOO_LARGE
+        (publisher.directory / want.path).unlink()
+        fault, text = fetch(fetcher)
+        assert (fault, "answered 404" in text) == (UpdateFault.NETWORK, True)
+        site.gate.clear()
+        fault, text = fetch(fetcher)
+        assert (fault, "ReadTimeout" in text) == (UpdateFault.SLOW, True)
+    assert fetch(fetcher)[0] is UpdateFault.NETWORK
 
 
 @pytest.mark.parametrize("name", pinset.updates.__all__)

@@ -215,13 +215,15 @@ def test_cache_of_another_repository(keeper, world, caplog, tmp_path):
 
 
 def test_older_cache(keeper, world):
-    """What another process has put into the cache counts only if it is newer than what this one knows."""
+    """What is in the cache counts only if it is newer than what this process knows: no way back leads through the disk."""
     look(keeper)
-    old = world.store.read()
+    old, timestamp = world.store.read(), world.publisher.read("metadata/timestamp.json")
     world.publisher.publish(policy(4, 5))
     look(keeper)
     world.store.write(old)
+    world.publisher.replace("metadata/timestamp.json", timestamp)
     look(keeper)
+    assert keeper.status.error.fault is UpdateFault.ROLLBACK
     assert keeper.status.versions["targets"] == 3
 
 
