@@ -23,6 +23,7 @@ nox.options.sessions = [
     "lowest",
     "mitmproxy",
     "integration",
+    "downstream",
     "docs",
     "package",
     "demo",
@@ -116,6 +117,16 @@ def integration(session: nox.Session) -> None:
     session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
     session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
     session.run("pytest", *SHARED, "-m", "integration", *session.posargs)
+
+
+@nox.session(python="3.13")
+def downstream(session: nox.Session) -> None:
+    """The libraries and SDKs of docs/howto/libraries.md, and the lines that it gives for each."""
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("downstream"))
+    session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
+    session.env["PINSET_REQUIRE_DOWNSTREAM"] = "1"
+    paths = ("tests/integration/downstream", "tests/test_docs.py")
+    session.run("pytest", *SHARED, "--dist", "loadfile", *paths, *session.posargs)
 
 
 @nox.session

@@ -34,12 +34,15 @@ def check_request(pinner: Pinner, request: httpx.Request) -> None:
         request: What is to be sent.
 
     Raises:
+        httpx.UnsupportedProtocol: The URL names no host.
         HostError: The host of the URL has no canonical form.
         CleartextError: A listed host is to be spoken to without TLS.
         UnlistedHostError: No rule covers the host, and unlisted hosts are denied.
         ServerNameError: ``sni_hostname`` names another host.
     """
     policy = pinner.policy
+    if not request.url.host:
+        raise httpx.UnsupportedProtocol("Request URL is missing a host.")
     try:
         host = canonical_host(request.url.raw_host.decode("ascii"))
     except _errors.HostError as error:

@@ -301,6 +301,12 @@ def require_program():
 
 
 @pytest.fixture(scope="session")
+def run_program():
+    """See `running`."""
+    return running
+
+
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     program = find_program("nginx")
     directory = tmp_path_factory.mktemp("pinset-nginx")
@@ -419,12 +425,18 @@ def nginx(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory, genuine, leaf):
+def own_nginx():
+    """Make an `Nginx` of a directory and ``server`` blocks, for many tests."""
+    return Nginx
+
+
+@pytest.fixture(scope="session")
+def plane(own_nginx, tmp_path_factory, genuine, leaf):
     """A control plane that publishes pins, and its places for attacks."""
     from control_plane import control_plane  # of the extra `updates`
 
     def nginx(*servers):
-        return Nginx(tmp_path_factory.mktemp("pinset-nginx"), servers)
+        return own_nginx(tmp_path_factory.mktemp("pinset-nginx"), servers)
 
     with control_plane(nginx, genuine, leaf.write(tmp_path_factory.mktemp("plane"), "plane")) as made:
         yield made
