@@ -140,6 +140,16 @@ def test_missing_extra(code):
     assert "pip install 'pinset[updates]'" in done.stderr.splitlines()[-1]
 
 
+def test_command_line_without_the_extra():
+    """The other commands do without it, and those that need it say so."""
+    code = (
+        "import sys; sys.modules['tuf'] = None; sys.argv = ['pinset', 'repo', 'status', 'x']\n"
+        "from pinset.cli import main, make_app; make_app(); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "signed updates need an extra: pip install 'pinset[updates]'\n")
+
+
 def test_importing_pinset_does_not_load_tuf():
     """Only who uses updates pays for them."""
     code = "import sys, pinset; print(*(m for m in ('tuf', 'securesystemslib', 'pinset.updates') if m in sys.modules))"
