@@ -69,50 +69,57 @@ def init_command(
     """
     with refusing():
         need_updates()
-        from pinset.updates import Keys, Repository
-        from pinset.updates._keys import lock_up, make_signer
-
         if root_threshold > root_keys or targets_threshold > targets_keys:
             raise InputError("a threshold is higher than the number of keys: nobody could ever sign")
         if (directory / "metadata").exists():
             raise InputError(f"{directory} holds a repository already")
-        names = [
-            *(f"root-{number + 1}" for number in range(root_keys)),
-            *(f"targets-{number + 1}" for number in range(targets_keys)),
-            "online",
-        ]
-        made = {name: make_signer() for name in names}
-        files = {name: keys / f"{name}.key" for name in names}
-        locked = {name: lock_up(made[name], _new_passphrase(passphrase_file, files[name])) for name in names}
-        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, data in locked.items():
-            write_new(files[name], data, mode=0o600)
-        Repository(directory).init(
-            Keys(
-                root=[made[name].public_key for name in names[:root_keys]],
-                root_threshold=root_threshold,
-                targets=[made[name].public_key for name in names[root_keys:-1]],
-                targets_threshold=targets_threshold,
-                online=made["online"].public_key,
-            ),
-            list(made.values()),
-            _now(),
-        )
+        names = [f"root-{number + 1}" for number in range(root_keys)]
+        names += [f"targets-{number + 1}" for number in range(targets_keys)]
+        made = _make_keys(keys, [*names, "online"], passphrase_file)
+        _init(directory, list(made.values()), root_keys, root_threshold, targets_threshold)
     root = directory / "metadata" / "1.root.json"
     if as_json:
-        listed = [{"name": name, "file": str(files[name]), "keyid": made[name].public_key.keyid} for name in names]
+        listed = [
+            {"name": file.stem, "file": str(file), "keyid": signer.public_key.keyid} for file, signer in made.items()
+        ]
         put_record({"directory": str(directory), "root": str(root), "keys": listed})
     else:
         put(str(root))
-    for name in names:
-        say(f"{files[name]}  {made[name].public_key.keyid}")
+    for file, signer in made.items():
+        say(f"{file}  {signer.public_key.keyid}")
     say(
         f"Each root key to a person and a place of its own; {root_threshold} of them can replace any key, and nobody else."
     )
     say(f"{root}  goes into your program: all trust begins there.")
-    say(
-        f"next: pinset repo publish {directory} POLICY --key {keys}/targets-1.key --key {files['online']}", style="bold"
+    next_step(f"pinset repo publish {directory} POLICY --key {keys}/targets-1.key --key {keys}/online.key")
+
+
+def _make_keys(directory: Path, names: Sequence[str], passphrase_file: Path | None) -> dict[Path, CryptoSigner]:
+    """New keys in files of their own, all or none."""
+    from pinset.updates._keys import lock_up, make_signer
+
+    made = {directory / f"{name}.key": make_signer() for name in names}
+    locked = {file: lock_up(signer, _new_passphrase(passphrase_file, file)) for file, signer in made.items()}
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file, data in locked.items():
+        write_new(file, data, mode=0o600)
+    return made
+
+
+def _init(
+    directory: Path, signers: Sequence[CryptoSigner], root_keys: int, root_threshold: int, targets_threshold: int
+) -> None:
+    from pinset.updates import Keys, Repository
+
+    public = [signer.public_key for signer in signers]
+    keys = Keys(
+        root=public[:root_keys],
+        root_threshold=root_threshold,
+        targets=public[root_keys:-1],
+        targets_threshold=targets_threshold,
+        online=public[-1],
     )
+    Repository(directory).init(keys, signers, _now())
 
 
 def publish_command(
@@ -148,12 +155,7 @@ def publish_command(
         faults = [str(fault) for fault in objections(before, loaded)]
         if verify_live:
             faults += _mismatches(loaded, ca_file, connect_to, timeout, jobs)
-        for line in differences:
-            say(line, style={"+": "green", "-": "red"}.get(line[0], ""))
-        if not differences:
-            say("The policy says what the published one says.")
-        for fault in faults:
-            say(f"objection: {fault}", style="yellow")
+        _show(differences, faults)
         if faults and not force:
             raise fail("nothing was signed", status=Exit.FOUND, step="mend that, or say --force")
         _confirm("sign this?", yes=yes)
@@ -165,6 +167,15 @@ def publish_command(
         next_step(f"upload {directory}, metadata/timestamp.json last, then: pinset repo check URL")
     else:
         next_step(f"pinset repo refresh {directory} --key online.key, where that key is")
+
+
+def _show(differences: Sequence[str], faults: Sequence[str]) -> None:
+    for line in differences:
+        say(line, style={"+": "green", "-": "red"}.get(line[0], ""))
+    if not differences:
+        say("The policy says what the published one says.")
+    for fault in faults:
+        say(f"objection: {fault}", style="yellow")
 
 
 def refresh_command(
