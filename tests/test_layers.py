@@ -20,7 +20,7 @@ LAYERS = [
     ["_pins"],
     ["_policy"],
     ["_verdict"],
-    ["_evaluate", "formats"],
+    ["_evaluate", "_source", "formats"],
     ["operate"],
     ["reports"],
     ["_pinner", "_sessions"],
@@ -42,7 +42,7 @@ LAYERS = [
     ["_transport"],
     ["_client"],
     ["httpx", "httpx2", "probe"],
-    ["testing"],
+    ["testing", "updates"],
     ["__init__"],
     ["cli"],
 ]

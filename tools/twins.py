@@ -46,6 +46,7 @@ BLOCKING_RULES = (
     (r"\b(Pinned)?Async(?=[A-Z])", lambda match: match[1] or ""),
     (r"\bhandle_async_request\b", "handle_request"),
     (r"\b_?aclose\b", "close"),
+    (r"\b_source\.renew\b", "_source.renew_blocking"),
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
     (r"\baiter\(", "iter("),
     (rf"\bpinset\.(_tasks|_streams|_network|_socks|{'|'.join(BLOCKING)})\b", r"pinset._sync.\1"),

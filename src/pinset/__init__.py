@@ -36,6 +36,7 @@ from pinset._evaluate import evaluate
 from pinset._pinner import Observer, Pinner, load_policy
 from pinset._pins import Pin, PinKind
 from pinset._policy import Mode, OnExpiry, PinSet, Policy, Subdomains, Unlisted
+from pinset._source import PinSource
 from pinset._verdict import Decision, Outcome, Verdict
 from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport, PinnedClient, PinnedTransport
 
@@ -58,6 +59,7 @@ __all__ = [
     "PinKind",
     "PinMismatchError",
     "PinSet",
+    "PinSource",
     "PinnedAsyncClient",
     "PinnedAsyncTransport",
     "PinnedClient",

@@ -18,6 +18,7 @@ from pinset._errors import ContextError
 from pinset._httpx_rules import alpn_protocols, origin_context
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
+from pinset._source import PinSource
 from pinset._transport import PinnedAsyncTransport
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
     the proxy environment variables work, and stay pinned; ``mounts`` takes pinned transports and None.
 
     Args:
-        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        pins: A `PinSource`, a `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust; see `PinnedAsyncTransport`.
         trust: ``pins-only`` for servers with a certificate of their own making; see `PinnedAsyncTransport`.
         session_resumption: Whether TLS sessions are resumed; see `PinnedAsyncTransport`.
@@ -45,7 +46,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
 
     def __init__(
         self,
-        pins: Pinner | Policy | Pins,
+        pins: PinSource | Pinner | Policy | Pins,
         *,
         auth: AuthTypes | None = None,
         params: QueryParamTypes | None = None,
@@ -80,6 +81,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
                     " mount a PinnedAsyncTransport, or use a separate httpx.AsyncClient for those hosts"
                 )
         self._pinner = as_pinner(pins)
+        self._source = pins if isinstance(pins, PinSource) else None
         self._trust: Trust = trust
         self._session_resumption = session_resumption
         super().__init__(
@@ -132,7 +134,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
     def _pinned_transport(self, **kwargs: Any) -> PinnedAsyncTransport:
         kwargs.pop("transport", None)
         return PinnedAsyncTransport(
-            self._pinner, trust=self._trust, session_resumption=self._session_resumption, **kwargs
+            self._source or self._pinner, trust=self._trust, session_resumption=self._session_resumption, **kwargs
         )
 
     def _check_roads(self) -> None:

@@ -22,6 +22,7 @@ from pinset._enforcement import Enforcement, Trust, check_trust, error_class
 from pinset._errors import ContextError, PinMismatchError, RefusedError, UnlistedHostError, UnverifiedChainError
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
+from pinset._source import PinSource
 from pinset._tls import TWO_POLICIES, PinnedSSLObject, bare_contexts
 from pinset._tls_socket import PinnedSSLSocket
 from pinset._verdict import Verdict
@@ -82,7 +83,7 @@ def _ssl_error(verdict: Verdict) -> Exception:
 
 
 def pinned_ssl_context(
-    pins: Pinner | Policy | Pins,
+    pins: PinSource | Pinner | Policy | Pins,
     *,
     cafile: str | None = None,
     capath: str | None = None,
@@ -96,7 +97,7 @@ def pinned_ssl_context(
     an ``ssl.SSLCertVerificationError``; libraries that retry on ``ssl.SSLError`` will retry it.
 
     Args:
-        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        pins: A `PinSource`, a `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         cafile: Trusted CA certificates, PEM; with *capath* and *cadata* as in ``ssl.create_default_context``. Without
             any of them, the system's.
         capath: A directory of them.

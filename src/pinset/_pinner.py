@@ -24,6 +24,7 @@ from pinset._errors import Fault, InputError, PolicyError
 from pinset._evaluate import evaluate, refuse
 from pinset._pins import Pin
 from pinset._policy import Policy
+from pinset._source import PinSource
 from pinset._verdict import Decision, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -238,11 +239,13 @@ def _sort_out(observers: Sequence[Observer | ReportSink | Reporter]) -> tuple[Re
     return Reporter(*sinks), functions
 
 
-def as_pinner(pins: Pinner | Policy | Pins) -> Pinner:
+def as_pinner(pins: PinSource | Pinner | Policy | Pins) -> Pinner:
     """
-    *pins* itself if it is a `Pinner`, else a new one for it.
+    *pins* itself if it is a `Pinner`, the one that a source keeps up to date, else a new one for it.
     """
-    return pins if isinstance(pins, Pinner) else Pinner(pins)
+    if isinstance(pins, (Pinner, Policy, Mapping)):
+        return pins if isinstance(pins, Pinner) else Pinner(pins)
+    return pins.pinner if isinstance(pins, PinSource) else Pinner(pins)
 
 
 def as_policy(pins: Policy | Pins) -> Policy:

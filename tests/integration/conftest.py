@@ -430,6 +430,18 @@ def own_nginx():
     return Nginx
 
 
+@pytest.fixture(scope="session")
+def plane(own_nginx, tmp_path_factory, genuine, leaf):
+    """A control plane that publishes pins, and its places for attacks."""
+    from control_plane import control_plane  # of the extra `updates`
+
+    def nginx(*servers):
+        return own_nginx(tmp_path_factory.mktemp("pinset-nginx"), servers)
+
+    with control_plane(nginx, genuine, leaf.write(tmp_path_factory.mktemp("plane"), "plane")) as made:
+        yield made
+
+
 class Relay:
     """
     A TCP relay in threads that keeps what clients send, byte for byte, and can hold back what the server says.

@@ -17,8 +17,10 @@ from pinset import (
     PinMismatchError,
     PinnedAsyncClient,
     PinnedAsyncTransport,
+    PinnedClient,
     Pinner,
     PinSet,
+    PinSource,
     Policy,
     Unlisted,
     Verdict,
@@ -35,6 +37,7 @@ from pinset.reports import (
     PinReport,
     Reporter,
 )
+from pinset.updates import SourceStatus, TufPinSource
 
 PINS = {"api.example.com": ["sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="]}
 
@@ -87,3 +90,17 @@ def transport(pinner: Pinner) -> httpx.AsyncClient:
 
 def context(policy: Policy) -> ssl.SSLContext:
     return pinned_ssl_context(Pinner(policy, observers=[observe]), cafile="roots.pem")
+
+
+async def updates(root: bytes, policy: Policy) -> str:
+    def tell(status: SourceStatus) -> None:
+        _ = (status.origin, status.expires, status.error.fault if status.error else None)
+
+    source = TufPinSource("https://pins.example.com/", root=root, fallback=policy, cache_dir=None, on_change=tell)
+    context: ssl.SSLContext = pinned_ssl_context(source)
+    with source, PinnedClient(source) as blocking:
+        blocking.get("https://api.example.com/")
+    own: PinSource = source
+    async with source, PinnedAsyncClient(own) as pinned, PinnedAsyncTransport(source):
+        await pinned.get("https://api.example.com/")
+        return f"{(await source.refresh()).versions} {context}"

@@ -30,6 +30,22 @@ _COMMANDS = {
 }
 
 
+# Groups of commands, likewise.
+_GROUPS = {
+    "repo": (
+        "A repository of signed pin sets, which change without a release (extra updates).",
+        {
+            "init": ("_repo", "init_command"),
+            "publish": ("_repo", "publish_command"),
+            "refresh": ("_repo", "refresh_command"),
+            "rotate-key": ("_repo", "rotate_key_command"),
+            "status": ("_repo_state", "status_command"),
+            "check": ("_repo_state", "check_command"),
+        },
+    ),
+}
+
+
 def main() -> None:
     """
     Run the command line; the entry point of the ``pinset`` script.
@@ -39,7 +55,7 @@ def main() -> None:
     except ModuleNotFoundError:
         sys.exit("the command line needs an extra: pip install 'pinset[cli]'")
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    make_app(asked if asked in _COMMANDS else None)()
+    make_app(asked if asked in _COMMANDS or asked in _GROUPS else None)()
 
 
 def make_app(only: str | None = None) -> typer.Typer:
@@ -58,6 +74,12 @@ def make_app(only: str | None = None) -> typer.Typer:
     for name, (module, function) in _COMMANDS.items():
         if only in (None, name):
             app.command(name)(getattr(importlib.import_module(f"pinset.cli.{module}"), function))
+    for group, (help_text, commands) in _GROUPS.items():
+        if only in (None, group):
+            part = typer.Typer(no_args_is_help=True, add_completion=False, help=help_text)
+            for name, (module, function) in commands.items():
+                part.command(name)(getattr(importlib.import_module(f"pinset.cli.{module}"), function))
+            app.add_typer(part, name=group)
     return app
 
 

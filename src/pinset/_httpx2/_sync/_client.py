@@ -19,6 +19,7 @@ from pinset._errors import ContextError
 from pinset._httpx2._httpx_rules import alpn_protocols, origin_context
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
+from pinset._source import PinSource
 from pinset._httpx2._sync._transport import PinnedTransport
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class PinnedClient(httpx2.Client):
     the proxy environment variables work, and stay pinned; ``mounts`` takes pinned transports and None.
 
     Args:
-        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        pins: A `PinSource`, a `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust; see `PinnedTransport`.
         trust: ``pins-only`` for servers with a certificate of their own making; see `PinnedTransport`.
         session_resumption: Whether TLS sessions are resumed; see `PinnedTransport`.
@@ -46,7 +47,7 @@ class PinnedClient(httpx2.Client):
 
     def __init__(
         self,
-        pins: Pinner | Policy | Pins,
+        pins: PinSource | Pinner | Policy | Pins,
         *,
         auth: AuthTypes | None = None,
         params: QueryParamTypes | None = None,
@@ -81,6 +82,7 @@ class PinnedClient(httpx2.Client):
                     " mount a PinnedTransport, or use a separate httpx2.Client for those hosts"
                 )
         self._pinner = as_pinner(pins)
+        self._source = pins if isinstance(pins, PinSource) else None
         self._trust: Trust = trust
         self._session_resumption = session_resumption
         super().__init__(
@@ -133,7 +135,7 @@ class PinnedClient(httpx2.Client):
     def _pinned_transport(self, **kwargs: Any) -> PinnedTransport:
         kwargs.pop("transport", None)
         return PinnedTransport(
-            self._pinner, trust=self._trust, session_resumption=self._session_resumption, **kwargs
+            self._source or self._pinner, trust=self._trust, session_resumption=self._session_resumption, **kwargs
         )
 
     def _check_roads(self) -> None:

@@ -16,11 +16,12 @@ import httpx2
 from pinset._contexts import shared_context
 from pinset._enforcement import Enforcement, Trust
 from pinset._errors import ContextError
-from pinset._httpx2._httpx_errors import UnverifiedChainError, httpx_error
+from pinset._httpx2._httpx_errors import PinMismatchError, UnverifiedChainError, httpx_error
 from pinset._httpx2._httpx_rules import TLS_SCHEMES, alpn_protocols, check_request, origin_context
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
 from pinset._sessions import SessionStore
+from pinset._source import PinSource
 
 if TYPE_CHECKING:
     from httpcore2 import SOCKET_OPTION
@@ -42,14 +43,14 @@ class PinnedTransport(httpx2.HTTPTransport):
     proxy to the transport, or use `PinnedClient`.
 
     Args:
-        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        pins: A `PinSource`, a `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust. It is made to yield pinset's TLS classes; its other users notice
             nothing. By default the CAs that httpx2 trusts.
         cert: A client certificate: a PEM file with key and chain, or (chain, key) or (chain, key, password).
         trust_env: Whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` choose the CAs.
         proxy: The proxy to go through. Its own TLS is verified by ``Proxy(ssl_context=…)`` and not pinned.
         http1, http2, limits, uds, local_address, retries, socket_options: As in ``httpx2.HTTPTransport``.
-            A pin failure is never retried.
+            A pin failure is never retried, unless a `PinSource` has other pins for the host: then once.
         trust: ``pins-only`` for servers with a certificate of their own making: no CA, no expiry and no host name is
             verified, so the policy has to consist of enforced leaf pins and deny unlisted hosts.
         session_resumption: Whether TLS sessions are resumed, which saves half of a handshake. The chain that earned a
@@ -62,7 +63,7 @@ class PinnedTransport(httpx2.HTTPTransport):
 
     def __init__(
         self,
-        pins: Pinner | Policy | Pins,
+        pins: PinSource | Pinner | Policy | Pins,
         *,
         verify: ssl.SSLContext | None = None,
         cert: CertTypes | None = None,
@@ -86,6 +87,7 @@ class PinnedTransport(httpx2.HTTPTransport):
         from pinset._tls_layer import OriginContext  # noqa: PLC0415
 
         self._pinner = as_pinner(pins)
+        self._source = pins if isinstance(pins, PinSource) else None
         if not (http1 or http2):
             raise ContextError("http1=False and http2=False leave no protocol to speak; allow one")
         context = origin_context(
@@ -139,7 +141,14 @@ class PinnedTransport(httpx2.HTTPTransport):
             httpx2.TransportError: As ``httpx2.HTTPTransport``.
         """
         check_request(self._pinner, request)
-        response = super().handle_request(request)
+        try:
+            response = super().handle_request(request)
+        except PinMismatchError as error:
+            # The handshake was refused, so nothing of the request was sent and nothing of its body was read.
+            if self._source is None or not self._source.renew_blocking(error):
+                raise
+            check_request(self._pinner, request)
+            response = super().handle_request(request)
         stream = response.extensions.get("network_stream")
         if stream is not None and request.url.scheme in TLS_SCHEMES:
             verdict = stream.get_extra_info("pinset")
