@@ -62,7 +62,16 @@ _MATCHED = "here it is matched or mismatched, and the second is the greater text
 _PARTS = "a version has five parts, and is never equal to fewer"
 _OFFERED = "a session and its stamp have the same chain"
 _DERIVED = "made of the fields that are compared anyway"
+_TWO_KINDS = "of the two texts, pins-only is the greater, and no other gets there"
 EQUIVALENT: dict[str, dict[str, str]] = {
+    "_enforcement": {
+        'if self.trust >= "pins-only":': _TWO_KINDS,
+        'if trust < "pins-only":': _TWO_KINDS,
+        "if policy.unlisted < Unlisted.DENY:": "of the two texts, deny is the greater",
+        "if rule.mode > Mode.ENFORCE:": "of the texts, enforce is the least",
+        "verdict.decision <= Decision.ALLOW": "of the texts, allow is the least",
+        "@dataclass(frozen=True, slots=False)": "it costs memory and nothing else",
+    },
     "_evaluate": {
         "def _decide(rule: PinSet, outcome: Outcome, /, expired: bool) -> Decision:": "its one caller names the argument",
         "return Decision.ALLOW if outcome <= Outcome.MATCHED else Decision.REPORT": _MATCHED,

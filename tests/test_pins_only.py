@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import socket
 import ssl
@@ -16,6 +17,7 @@ import pinset.httpx
 import pinset.httpx2
 from pinset import (
     ContextError,
+    Decision,
     Mode,
     OnExpiry,
     Outcome,
@@ -28,8 +30,10 @@ from pinset import (
     Policy,
     Unlisted,
     UnverifiedChainError,
+    Verdict,
     pinned_ssl_context,
 )
+from pinset._enforcement import Enforcement
 from pinset.testing import Authority, TLSServer
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -260,3 +264,17 @@ def test_a_policy_that_came_later(replacement, itself) -> None:
             with pytest.raises(UnverifiedChainError, match="trust='pins-only'"):
                 client.get(server.url())
         assert len(server.seen.requests) == requests
+
+
+@pytest.mark.parametrize("decision", Decision)
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_a_match_that_is_allowed_is_accepted(outcome, decision, itself) -> None:
+    """Every other finding is refused, whatever is decided about it; with CAs, only what is decided counts."""
+    pinner = Pinner(policy(itself))
+    (rule,) = pinner.policy.pin_sets
+    verdict = Verdict(host=HOST, outcome=outcome, decision=decision, at=LATER, rule=rule)
+    alone, added = (Enforcement(pinner, AssertionError, trust=trust) for trust in ("pins-only", "ca-and-pins"))
+    assert alone.accepts(verdict) is (outcome is Outcome.MATCHED and decision is Decision.ALLOW)
+    assert added.accepts(verdict) is (decision is not Decision.REFUSE)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        alone.trust = "ca-and-pins"

@@ -4,13 +4,16 @@ The blocking client and transport: the same rules, in threads.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import gc
 import itertools
 import os
+import random
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 import time
@@ -369,6 +372,59 @@ class TestThreads:
                 assert len({id(error) for error in errors}) == 64
                 assert counts(client._transport) == (0, 0, 0, 0)
             assert attacker.seen.application_data == b""
+
+    def test_storm(self, leaf, impostor, trust) -> None:
+        """
+        Impatient threads, a slow server that hangs up, a policy that changes: everybody gets an answer or an error.
+
+        Threads take turns as often as they can, so that what one of them sees half-done would show.
+        """
+        chance = random.Random(7)
+
+        def respond(head: bytes) -> bytes:
+            time.sleep(chance.choice([0, 0, 0, 0.02]))
+            path, closing = head.split()[1], chance.random() > 0.9
+            return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (
+                b"Connection: close\r\n" if closing else b"",
+                len(path),
+                path,
+            )
+
+        good, bad = (Policy.from_mapping({HOST: [identity.pin, BACKUP]}) for identity in (leaf, impostor))
+        pinner, limits = (
+            Pinner(good),
+            httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=0.02),
+        )
+        outcomes = collections.Counter()
+
+        def get(number: int) -> None:
+            timeout = httpx.Timeout(
+                20,
+                pool=chance.choice([0.005, 0.1, 20]),
+                read=chance.choice([0.01, 0.1, 20]),
+                connect=chance.choice([0.005, 20]),
+            )
+            if not number % 100:
+                pinner.replace(bad)
+            elif not number % 10:
+                pinner.replace(good)
+            try:
+                outcomes[client.get(server.url(path=f"/{number}"), timeout=timeout).text == f"/{number}"] += 1
+            except (httpx.TimeoutException, PinMismatchError) as error:
+                outcomes[type(error).__name__] += 1
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            with TLSServer(leaf.server_context(), respond=respond) as server:
+                with PinnedClient(pinner, verify=trust, limits=limits) as client, ThreadPoolExecutor(20) as pool:
+                    assert len(list(pool.map(get, range(1_000)))) == 1_000
+                    assert outcomes[True] > 100
+                    assert outcomes[False] == 0
+                    queued, active, _, connecting = counts(client._transport)
+                    assert (queued, active, connecting) == (0, 0, 0)
+        finally:
+            sys.setswitchinterval(before)
 
     def test_a_connection_falls_to_whoever_is_left(self, pins, leaf, trust) -> None:
         """After a refusal one is made for all that wait, by the thread that asked first; if that is interrupted, by another."""
