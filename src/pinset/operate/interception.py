@@ -175,6 +175,16 @@ def _meaning(reaction: Reaction | None, *, is_listed: bool) -> Meaning:
     return Meaning.FAILS if reaction is not None and reaction.is_read else Meaning.UNPROVEN
 
 
+def conclude(findings: Sequence[Finding]) -> Meaning:
+    """
+    What all findings mean together: one failure fails, and without a single refusal nothing is proven.
+    """
+    meanings = {finding.meaning for finding in findings}
+    if Meaning.FAILS in meanings:
+        return Meaning.FAILS
+    return Meaning.HOLDS if Meaning.HOLDS in meanings and Meaning.UNPROVEN not in meanings else Meaning.UNPROVEN
+
+
 def document_of(finding: Finding, now: datetime) -> dict[str, object]:
     """
     The finding as JSON has it: evidence that on this day, with these pins, this is what came of it.

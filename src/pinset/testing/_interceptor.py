@@ -115,17 +115,18 @@ class Interceptor(Service):
         hosts = [contact.host for contact in self.contacts if contact.reaction is Reaction.REFUSED]
         return {host: hosts.count(host) for host in hosts}
 
-    def settle(self, *, until_closed: bool = False) -> tuple[Contact, ...]:
+    def settle(self, *, until_closed: bool = False, within: float | None = None) -> tuple[Contact, ...]:
         """
-        Wait until it is decided what the clients do that have connected, as long as the interceptor has patience.
+        Wait until it is decided what the clients do that have connected.
 
         Args:
             until_closed: Wait until they have hung up, too, so that all they sent is counted.
+            within: Seconds to wait at most; by default as long as the interceptor has patience.
 
         Returns:
             The contacts.
         """
-        end = time.monotonic() + 2 * self._patience
+        end = time.monotonic() + (2 * self._patience if within is None else within)
         while time.monotonic() < end:
             with self._lock:
                 if all(each.is_closed if until_closed else each.is_decided for each in self._conversations):

@@ -1,0 +1,87 @@
+"""
+``pinset intercept`` on programs that nobody here wrote: each is reported rightly, and mitmproxy says the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+
+import pytest
+from cli.transcripts import pinset
+from integration.programs import PROGRAMS
+
+from pinset import PinSet, Policy
+from pinset.formats import write_toml
+from pinset.testing import proxied_environment
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def origin(lab):
+    return lab.origins["ec", "TLSv1.3", "genuine"]
+
+
+@pytest.fixture
+def command(request, tmp_path, require_program, origin, lab):
+    """The command of a program for a path of its own, and the path."""
+    program = request.param
+    if program.module and importlib.util.find_spec(program.module) is None:
+        if os.environ.get("PINSET_REQUIRE_INTEGRATION") == "1":
+            pytest.fail(f"{program.module} is not installed, and PINSET_REQUIRE_INTEGRATION=1 requires it")
+        pytest.skip(f"{program.module} is not installed")
+    path = lab.path(program.name)
+    return program.command(tmp_path, require_program, origin.url(path), origin.identity), path
+
+
+@pytest.fixture
+def roots(lab, tmp_path):
+    path = tmp_path / "roots.pem"
+    path.write_text(lab.cadata())
+    return path
+
+
+def _was_reached(origin, lab, path):
+    """Whether a request below *path* came to nginx before one that we send now."""
+    mark = lab.path("mark")
+    import httpx
+
+    httpx.get(origin.url(mark), verify=lab.context(), trust_env=False)
+    origin.request(mark)
+    return path in origin.access.text()
+
+
+@pytest.mark.parametrize("command", [pytest.param(p, id=p.name) for p in PROGRAMS], indirect=True)
+def test_behind_our_interceptor(request, command, origin, lab, roots, tmp_path):
+    """Without pins a program is found to accept, with pins to refuse; the server's log agrees."""
+    program = next(p for p in PROGRAMS if p.name == request.node.callspec.id)
+    arguments, path = command
+    policy = tmp_path / "pins.toml"
+    policy.write_text(write_toml(Policy((PinSet(name="localhost", pins=lab.pins(origin)["localhost"]),))))
+    history = tmp_path / "history.jsonl"
+    said = pinset(
+        "intercept", "--policy", policy, "--ca-file", roots, "--record", history, "--timeout", "30", "--json", "--",
+        *arguments,
+    )  # fmt: skip
+    [host] = json.loads(said.out)["hosts"]
+    expected = ("refused", "holds", 0) if program.is_pinned else ("accepted", "fails", 1)
+    assert (host["result"], host["meaning"], said.status) == expected, said.out + said.err
+    assert (host["host"], host["port"], host["rule"]) == ("localhost", origin.port, "localhost")
+    assert (host["sent"] == 0) is program.is_pinned
+    assert _was_reached(origin, lab, path) is not program.is_pinned
+    assert json.loads(history.read_text()) == host
+
+
+@pytest.mark.parametrize("command", [pytest.param(p, id=p.name) for p in PROGRAMS], indirect=True)
+def test_behind_mitmproxy(request, command, origin, lab, mitmproxy, tmp_path):
+    """The same programs, the same verdicts: what mitmproxy was let pass on is what ours was."""
+    program = next(p for p in PROGRAMS if p.name == request.node.callspec.id)
+    arguments, path = command
+    trust = tmp_path / "trust.pem"
+    trust.write_text(mitmproxy["authority"].root_pem)
+    environment = proxied_environment(mitmproxy["connect"], trust)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert _was_reached(origin, lab, path) is not program.is_pinned, done.stdout + done.stderr
