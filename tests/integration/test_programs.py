@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 
+import httpx
 import pytest
 from cli.transcripts import pinset
 from integration.programs import PROGRAMS
@@ -44,11 +45,16 @@ def roots(lab, tmp_path):
     return path
 
 
+def _run(command, proxy, trust):
+    """Run *command* behind *proxy*, with *trust*; all it printed."""
+    environment = proxied_environment(proxy, trust)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout + done.stderr
+
+
 def _was_reached(origin, lab, path):
     """Whether a request below *path* came to nginx before one that we send now."""
     mark = lab.path("mark")
-    import httpx
-
     httpx.get(origin.url(mark), verify=lab.context(), trust_env=False)
     origin.request(mark)
     return path in origin.access.text()
@@ -82,6 +88,13 @@ def test_behind_mitmproxy(request, command, origin, lab, mitmproxy, tmp_path):
     arguments, path = command
     trust = tmp_path / "trust.pem"
     trust.write_text(mitmproxy["authority"].root_pem)
-    environment = proxied_environment(mitmproxy["connect"], trust)
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert _was_reached(origin, lab, path) is not program.is_pinned, done.stdout + done.stderr
+    printed = _run(arguments, mitmproxy["connect"], trust)
+    assert _was_reached(origin, lab, path) is not program.is_pinned, printed
+
+
+@pytest.mark.parametrize("command", [pytest.param(p, id=p.name) for p in PROGRAMS if p.is_pinned], indirect=True)
+def test_behind_an_honest_proxy(command, origin, lab, tinyproxy, roots):
+    """The pins are right: nobody impersonates the server, and every pinned program gets to it."""
+    arguments, path = command
+    printed = _run(arguments, tinyproxy.url, roots)
+    assert _was_reached(origin, lab, path), printed
