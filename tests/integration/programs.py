@@ -72,7 +72,8 @@ const http = require("http"), tls = require("tls"), crypto = require("crypto");
 const [url, pin] = [new URL(process.argv[2]), process.argv[3]];
 const proxy = new URL(process.env.HTTPS_PROXY);
 function checkServerIdentity(host, certificate) {
-  const digest = crypto.createHash("sha256").update(certificate.pubkey).digest("base64");
+  const key = new crypto.X509Certificate(certificate.raw).publicKey.export({ type: "spki", format: "der" });
+  const digest = crypto.createHash("sha256").update(key).digest("base64");
   return tls.checkServerIdentity(host, certificate) || (digest === pin ? undefined : new Error("another key"));
 }
 http.request({ host: proxy.hostname, port: proxy.port, method: "CONNECT", path: url.host })

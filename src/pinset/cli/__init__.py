@@ -27,6 +27,7 @@ _COMMANDS = {
     "plan": ("_plan", "plan_command"),
     "convert": ("_convert", "convert_command"),
     "intercept": ("_intercept", "intercept_command"),
+    "drill": ("_drill", "drill_command"),
     "demo": ("_demo", "demo"),
 }
 

@@ -1,0 +1,74 @@
+"""
+``pinset drill`` on a real nginx: nothing is lost that was planned, and nothing is served that must be refused.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from cli.transcripts import pinset
+
+from pinset.testing import Authority
+from pinset.testing._nginx import Nginx
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _needs_nginx(require_program):
+    require_program("nginx")
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+def test_drill(http2):
+    """Every part of it, under 40 requests a second."""
+    said = pinset("drill", "--rate", "40", "--hold", "0.3", "--json", *(["--http2"] if http2 else []))
+    record = json.loads(said.out)
+    assert said.status == 0, json.dumps(record, indent=1)
+    assert record["lost_in_planned_steps"] == 0
+    steps = record["steps"]
+    assert {step["part"] for step in steps} == {
+        "planned rotation",
+        "change of the authority",
+        "key B is stolen",
+        "expiry",
+    }
+    assert all(step["as_promised"] and step["failed"] == 0 for step in steps)
+    assert [step["what"] for step in steps if step["key"] is None] == [
+        "the thief's server has the place of ours",
+        "nobody renews it, and it has ended",
+    ]
+    assert all((step["refused"] > 0) is not step["planned"] for step in steps if step["key"] is None)
+    assert "0 requests lost in planned steps" in said.err
+
+
+def test_drill_as_a_table():
+    """The timeline for people: a line for each step."""
+    said = pinset("drill", "--rate", "20", "--hold", "0.2")
+    lines = said.out.splitlines()
+    assert said.status == 0, said.out
+    assert lines[0].split()[:3] == ["TIME", "PART", "WHAT"]
+    assert len(lines) == 17
+    assert all(line.endswith("yes") for line in lines[1:])
+    assert said.err.splitlines()[-1].startswith("next: the same with your own servers")
+
+
+def test_nginx_that_cannot_start(require_program):
+    """What nginx says is in the error, and nothing is left of it."""
+    broken = Nginx(Authority().issue("localhost"), program=require_program("nginx"))
+    broken._config = lambda: "nonsense;"
+    with pytest.raises(TimeoutError, match="unknown directive"), broken:
+        pass
+    assert broken._process.poll() is not None
+    assert not broken._directory.exists()
+
+
+def test_key_of_the_drill(require_program):
+    """The keys that nginx needs are in files that nobody else reads."""
+    with Nginx(Authority().issue("localhost"), program=require_program("nginx")) as running:
+        key = Path(running._directory, "server.key")
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
