@@ -20,7 +20,7 @@ def drill_command(
     *,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=1, max=1000)] = 20.0,
     hold: Annotated[float, typer.Option(help="Seconds between two steps.", min=0.1, max=3600)] = 1.0,
-    http2: Annotated[bool, typer.Option("--http2", help="Client and server speak HTTP/2.")] = False,
+    http1: Annotated[bool, typer.Option("--http1", help="HTTP/1.1 instead of HTTP/2.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON record.")] = False,
 ) -> None:
     """
@@ -29,7 +29,7 @@ def drill_command(
     Needs nginx; everything is on the loopback interface and thrown away. Ends with 1 when something was not as promised.
     """
     with refusing():
-        stage = Stage(hold=hold, http2=http2, program=find_nginx())
+        stage = Stage(hold=hold, http2=not http1, program=find_nginx())
         with progress("drilling", sum(1 for _ in stage.steps())) as advance:
             timeline = asyncio.run(run_drill(stage, rate=rate, hold=hold, on_stretch=lambda _: advance()))
     lost = sum(stretch.during.lost + stretch.after.lost for stretch in timeline if stretch.step.is_planned)
