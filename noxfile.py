@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """mypy strict, and pyright on the public interface."""
-    session.install("-e", ".[cli,otel,socks,testing]", *_group("typing"), "nox")
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("typing"), "nox")
     session.run("mypy")
     session.run("pyright")
 
@@ -53,7 +53,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The unit tests, on every Python that is here."""
-    session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"))
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("tests"))
     session.run("coverage", "run", "-m", "pytest", *SHARED, "-m", "not integration", *session.posargs)
 
 
@@ -68,7 +68,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """The unit tests with the lowest versions that pyproject.toml allows for the core."""
-    session.install("--resolution=lowest-direct", "-e", ".[cli,otel,socks]")
+    session.install("--resolution=lowest-direct", "-e", ".[cli,httpx2,otel,socks]")
     session.install("-e", ".[testing]", *_group("tests"))
     session.install(*(f"{name}=={version}" for name, version in _floors().items()))
     session.run("pytest", *SHARED, "-m", "not integration", "-W", "default", "-q", *session.posargs)
@@ -85,7 +85,7 @@ def mitmproxy(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Real servers and proxies; they have to be installed (see .ci/run)."""
-    session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"), *_group("kit"))
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("tests"), *_group("kit"))
     session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
     session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
     session.run("pytest", *SHARED, "-m", "integration", *session.posargs)
@@ -94,7 +94,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, with every warning an error."""
-    session.install("-e", ".[cli,otel,socks,testing]", *_group("docs"))
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
@@ -133,7 +133,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """Mutate the rules and see the tests fail; ``nox -s mutation -- _evaluate``."""
-    session.install("-e", ".[cli,otel,socks,testing]", *_group("tests"), *_group("mutation"))
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("tests"), *_group("mutation"))
     session.run("python", "tests/mutation.py", *session.posargs, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
 
 

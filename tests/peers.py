@@ -19,8 +19,8 @@ import uvloop
 
 from pinset import PinMismatchError, Pinner
 from pinset._contexts import prepare_context
-from pinset._network import OriginContext
 from pinset._tls import Enforcement
+from pinset._tls_layer import OriginContext
 
 LOOPS = {
     "asyncio": functools.partial(anyio.run, backend="asyncio"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ LAYERS = [
     ["_pinner", "_sessions"],
     ["_tls"],
     ["_tls_socket"],
-    ["_contexts", "_streams"],
-    ["_asyncio_protocol"],
+    ["_contexts", "_tls_layer", "_tasks", "_socks_proxy"],
+    ["_asyncio_protocol", "_streams"],
     ["_asyncio_streams", "_anyio_streams"],
     ["_asyncio_connect"],
     ["_network"],
@@ -35,7 +36,11 @@ LAYERS = [
     ["_books"],
     ["_assignment"],
     ["_pool"],
-    ["httpx", "probe"],
+    ["_httpx_errors"],
+    ["_httpx_rules"],
+    ["_transport"],
+    ["_client"],
+    ["httpx", "httpx2", "probe"],
     ["testing"],
     ["__init__"],
     ["cli"],
@@ -52,7 +57,12 @@ def modules() -> list[Path]:
 
 def room(path: Path) -> str:
     """The module or package directly below pinset that *path* belongs to."""
-    return path.relative_to(SOURCE).with_suffix("").parts[0]
+    return room_of(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def room_of(parts: Sequence[str]) -> str:
+    """The blocking modules and those for httpx2 stand where the modules of the same names do."""
+    return next((part for part in parts if part not in ("_sync", "_httpx2", "pinset")), "__init__")
 
 
 def run_time_imports(path: Path) -> list[str]:
@@ -74,7 +84,8 @@ def run_time_imports(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             assert node.module
-            found += [f"{node.module}.{alias.name}" if node.module == "pinset" else node.module for alias in node.names]
+            is_package = node.module in {"pinset", "pinset._sync", "pinset._httpx2"}
+            found += [f"{node.module}.{alias.name}" if is_package else node.module for alias in node.names]
     return found
 
 
@@ -87,7 +98,8 @@ def test_imports_point_downwards(path: Path) -> None:
         parts = name.split(".")
         if parts[0] != "pinset":
             continue
-        target = parts[1] if len(parts) > 1 and parts[1] in LAYER else "__init__"
+        target = room_of(parts)
+        target = target if target in LAYER else "__init__"
         if target != own:
             assert LAYER[target] < LAYER[own], f"{own} must not import {target}"
 

@@ -18,7 +18,8 @@ from conftest import HOST
 from peers import LOOPS, Hold, echo, is_open, open_sockets, opened_since, origin_context, peer, tls_peer
 
 from pinset import ContextError, Pinner
-from pinset._network import OriginContext, PinnedBackend
+from pinset._network import PinnedBackend
+from pinset._tls_layer import OriginContext
 
 every_loop = pytest.mark.parametrize("loop", LOOPS)
 own_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

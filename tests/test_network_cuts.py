@@ -11,7 +11,7 @@ from cuts import cutting, outcome, sweep
 from peers import LOOPS, origin_context
 
 from pinset import Pinner
-from pinset._network import OriginContext
+from pinset._tls_layer import OriginContext
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 every_loop = pytest.mark.parametrize("loop", LOOPS)

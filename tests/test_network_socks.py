@@ -31,8 +31,8 @@ from peers import (
 )
 
 from pinset import ContextError, Pinner
-from pinset._network import OriginContext
 from pinset._socks import SocksBackend
+from pinset._tls_layer import OriginContext
 
 every_loop = pytest.mark.parametrize("loop", LOOPS)
 GRANTED = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50"

@@ -37,7 +37,7 @@ from pinset._pinner import Observer, Pinner, load_policy
 from pinset._pins import Pin, PinKind
 from pinset._policy import Mode, OnExpiry, PinSet, Policy, Subdomains, Unlisted
 from pinset._verdict import Decision, Outcome, Verdict
-from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport
+from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport, PinnedClient, PinnedTransport
 
 # The public interface is:
 __all__ = [
@@ -60,6 +60,8 @@ __all__ = [
     "PinSet",
     "PinnedAsyncClient",
     "PinnedAsyncTransport",
+    "PinnedClient",
+    "PinnedTransport",
     "Pinner",
     "PinsetError",
     "Policy",

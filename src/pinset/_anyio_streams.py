@@ -16,15 +16,8 @@ import anyio
 import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 
-from pinset._streams import (
-    READ_SIZE,
-    OriginContext,
-    PinsetStream,
-    TLSLayer,
-    is_ended,
-    is_readable,
-    raise_as_connect_error,
-)
+from pinset._streams import PinsetStream, raise_as_connect_error
+from pinset._tls_layer import READ_SIZE, OriginContext, TLSLayer, is_ended, is_readable
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION

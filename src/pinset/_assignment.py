@@ -10,6 +10,7 @@ Rules of this module:
 4. A connection takes a request only if it is neither expired, ended by the peer, nor refused by the policy in force at
    that moment. Else it is retired: requests in flight finish, and then it is closed.
 5. Nothing awaits. What has to be closed is put on `Assignment.doomed`; the pool closes it and says `closed`.
+6. Each public method is atomic, so threads may call them as tasks do.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from __future__ import annotations
 import copy
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import httpcore
 
 from pinset._books import Connection, Flight, Origin, Waiter
 from pinset._connect import Extensions, Key, Protocol
 from pinset._errors import RefusedError
+from pinset._tasks import Exclusive, atomic
 
 # Origins whose pins have just refused a chain. New connections to them are made one at a time and shared, refusal
 # included, so that a burst of requests does not become a burst of handshakes again and again.
 _MOST_SUSPECTS = 1_000
 
 
-class Assignment:
+class Assignment(Exclusive):
     """
     The book-keeping of a pool.
 
@@ -44,7 +46,7 @@ class Assignment:
         clock: Seconds that only grow.
 
     Attributes:
-        doomed: Connections to close; then call `closed`.
+        doomed: Connections to close; see `next_doomed`.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Assignment:
         cancel: Callable[[Flight], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self._max_connections = float("inf") if max_connections is None else max_connections
         self._max_idle = float("inf") if max_idle is None else max_idle
         self._keepalive_expiry = keepalive_expiry
@@ -81,6 +84,7 @@ class Assignment:
             f" {len(self.flights)} connecting"
         )
 
+    @atomic
     def take(self, key: Key) -> Connection | None:
         """
         A connection of the origin for a request that begins now, or None.
@@ -90,6 +94,7 @@ class Assignment:
             self._dispatch()
         return connection
 
+    @atomic
     def enqueue(self, key: Key, extensions: Extensions) -> Waiter:
         """
         Serve a request for which `take` had nothing, now or later.
@@ -102,6 +107,7 @@ class Assignment:
         self._dispatch()
         return waiter
 
+    @atomic
     def leave(self, waiter: Waiter) -> Flight | None:
         """
         A request gives up waiting.
@@ -116,11 +122,14 @@ class Assignment:
             return None
         flight.joined.pop(waiter, None)
         if flight.joined or flight.connection is not None:
+            for other in flight.joined:
+                other.notify()  # it may fall to one of them to go on with it; see `Waiter.errand`
             return None
         flight.unwanted = True
         self._cancel(flight)
         return flight
 
+    @atomic
     def give_back(self, connection: Connection, *, at_end: bool = True) -> None:
         """
         A request has left *connection*, in whatever state.
@@ -154,12 +163,14 @@ class Assignment:
         while len(self._idle) > self._max_idle:
             self._retire(next(iter(self._idle)))
 
+    @atomic
     def stepped(self, flight: Flight) -> None:
         """
         *flight* begins another step, with a timeout of its own.
         """
         flight.step_since = self._clock()
 
+    @atomic
     def landed(self, flight: Flight, protocol: Protocol) -> None:
         """
         *flight* has made a connection.
@@ -185,6 +196,7 @@ class Assignment:
             self.give_back(connection)
         self._dispatch()
 
+    @atomic
     def changed(self, flight: Flight) -> None:
         """
         The HTTP/2 connection of *flight* has learned how many streams it may open, or that it may open no more.
@@ -197,26 +209,35 @@ class Assignment:
             connection.origin.shared[connection] = None
         self._dispatch(connection.origin)
 
+    @atomic
     def failed(self, flight: Flight, error: BaseException) -> None:
         """
         *flight* has ended without a connection.
         """
         origin = flight.origin
-        joined = list(flight.joined)
-        flight.joined.clear()
         if isinstance(error, RefusedError):
             self._suspects[origin.key] = None
             while len(self._suspects) > _MOST_SUSPECTS:
                 self._suspects.popitem(last=False)
         # A timeout is its owner's alone: the others may have more patience.
         alone = isinstance(error, httpcore.ConnectTimeout)
-        victims = [waiter for waiter in joined if waiter is flight.owner or not alone]
-        self._end(flight, again=[waiter for waiter in joined if waiter is not flight.owner and alone])
+        victims = [waiter for waiter in flight.joined if waiter is flight.owner or not alone]
+        for waiter in victims:
+            del flight.joined[waiter]
+        self._end(flight)
         for number, waiter in enumerate(victims):
             waiter.flight, waiter.error = None, error if number == 0 else _twin(error)
             waiter.notify()
         self._free_slot(origin)
 
+    @atomic
+    def next_doomed(self) -> Connection | None:
+        """
+        A connection that its caller has to close, and then say so by `closed`.
+        """
+        return self.doomed.pop() if self.doomed else None
+
+    @atomic
     def closed(self, connection: Connection) -> None:
         """
         *connection* was closed.
@@ -224,6 +245,7 @@ class Assignment:
         self.connections.discard(connection)
         self._free_slot(connection.origin)
 
+    @atomic
     def close(self, error: Callable[[], Exception]) -> None:
         """
         Refuse whoever waits, end every flight, and doom every connection.
@@ -238,9 +260,8 @@ class Assignment:
                 flight.unwanted = True
                 self._cancel(flight)
         for connection in list(self.connections):
-            in_use, connection.in_use = connection.in_use, 0
-            self._retire(connection)
-            connection.in_use = in_use
+            self._withdraw(connection)
+            self._doom(connection)
 
     # What the above is made of.
 
@@ -283,10 +304,9 @@ class Assignment:
             self._take_off(waiter, None)
         elif self._idle:
             evicted = next(iter(self._idle))
-            self._retire(evicted)
-            self.doomed.remove(evicted)
+            self._withdraw(evicted)
+            evicted.closed = True  # by the flight that takes its slot
             self.connections.discard(evicted)
-            evicted.closed = True
             evicted.origin.slots -= 1
             self._forget(evicted.origin)
             self._take_off(waiter, evicted)
@@ -329,9 +349,9 @@ class Assignment:
         if flight is not None:
             self._end(flight)
 
-    def _end(self, flight: Flight, again: Iterable[Waiter] | None = None) -> None:
-        """Nobody waits for *flight* any more; those who did, or *again*, wait at the head of the queue."""
-        waiters = list(flight.joined if again is None else again)
+    def _end(self, flight: Flight) -> None:
+        """Nobody waits for *flight* any more; those who did wait at the head of the queue."""
+        waiters = list(flight.joined)
         flight.joined.clear()
         self.flights.discard(flight)
         if flight.origin.flight is flight:
@@ -384,15 +404,21 @@ class Assignment:
 
     def _retire(self, connection: Connection) -> None:
         """Give no more requests to *connection*, and close it once it carries none."""
+        self._withdraw(connection)
+        if not connection.in_use:
+            self._doom(connection)
+
+    def _withdraw(self, connection: Connection) -> None:
         connection.retired = True
         connection.origin.shared.pop(connection, None)
         self._settle(connection)
-        if connection.in_use or connection.closed:
-            return
         if connection in self._idle:
             self._unidle(connection)
-        connection.closed = True
-        self.doomed.append(connection)
+
+    def _doom(self, connection: Connection) -> None:
+        if not connection.closed:
+            connection.closed = True
+            self.doomed.append(connection)
 
     def _free_slot(self, origin: Origin) -> None:
         self._slots -= 1

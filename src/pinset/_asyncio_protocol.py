@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from pinset._streams import READ_SIZE
+from pinset._tls_layer import READ_SIZE
 
 # Reading pauses when more than this was not taken, and goes on when somebody waits for more.
 _HIGH_WATER = 256 * 1024

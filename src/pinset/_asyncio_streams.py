@@ -14,15 +14,8 @@ import ssl
 import httpcore
 
 from pinset._asyncio_protocol import Connection
-from pinset._streams import (
-    READ_SIZE,
-    OriginContext,
-    PinsetStream,
-    TLSLayer,
-    is_ended,
-    is_readable,
-    raise_as_connect_error,
-)
+from pinset._streams import PinsetStream, raise_as_connect_error
+from pinset._tls_layer import READ_SIZE, OriginContext, TLSLayer, is_ended, is_readable
 
 # A write is cut into pieces of this size, so that a body of a gigabyte is not encrypted into memory at once.
 _PIECE = 256 * 1024

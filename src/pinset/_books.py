@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httpcore
 
 from pinset._connect import Extensions, Key, Protocol
+from pinset._tasks import Task
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -108,6 +109,22 @@ class Waiter:
     error: BaseException | None = None
     notify: Callable[[], None] = lambda: None
 
+    def watch(self, notify: Callable[[], None]) -> None:
+        """
+        Have *notify* called from now on.
+        """
+        self.notify = notify
+
+    def errand(self) -> Task | None:
+        """
+        The making of the connection, if that falls to this request: where no loop runs it, its owner does, or whoever
+        is left.
+        """
+        flight = self.flight
+        if flight is None or (flight.owner is not self and flight.owner in flight.joined):
+            return None
+        return flight.task
+
     def patience(self) -> tuple[float | None, type[httpcore.TimeoutException]]:
         """
         When it has waited long enough, and the error that says so.
@@ -134,6 +151,7 @@ class Flight:
         instead_of: An idle connection that has to be closed first; its slot is used.
         step_since: When its present step began.
         connection: What came of it, while requests wait for the server's SETTINGS; HTTP/2 only.
+        task: What makes it.
         unwanted: Nobody waits for it; what comes of it is closed.
     """
 
@@ -143,4 +161,13 @@ class Flight:
     instead_of: Connection | None = None
     joined: OrderedDict[Waiter, None] = field(default_factory=OrderedDict)
     connection: Connection | None = None
+    task: Task | None = None
     unwanted: bool = False
+
+    def check(self) -> None:
+        """
+        Raises:
+            httpcore.ConnectError: Nobody waits for it any more.
+        """
+        if self.unwanted:
+            raise httpcore.ConnectError("nobody waits for the connection any more")

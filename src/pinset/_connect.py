@@ -20,11 +20,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import anyio
 import httpcore
 
 from pinset._http2 import FrameStream
-from pinset._network import OriginContext, PinnedBackend, PinsetStream
+from pinset._network import PinnedBackend
+from pinset._streams import PinsetStream
+from pinset._tasks import MOST_STREAMS, lighten, shielded, sleep
+from pinset._tls_layer import OriginContext
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
@@ -46,7 +48,7 @@ class HTTPProxy:
         origin: Where it is; ``https`` for TLS to the proxy itself.
         auth: User and password.
         headers: For the proxy, with CONNECT and with forwarded requests.
-        context: Verifies the proxy's own TLS; by default the CAs that httpcore trusts.
+        context: Verifies the proxy's own TLS, if there is any.
     """
 
     origin: httpcore.Origin
@@ -85,7 +87,7 @@ class Protocol:
         """
         Close the connection, and end what is in flight on it.
         """
-        with anyio.CancelScope(shield=True):
+        with shielded():
             try:
                 await self.http.aclose()
             finally:
@@ -123,7 +125,7 @@ class Connector:
         """
         Whether a connection to an origin may turn out to be HTTP/2.
         """
-        return self.http2 and (key[0] in _TLS_SCHEMES or not self.http1)
+        return MOST_STREAMS > 1 and self.http2 and (key[0] in _TLS_SCHEMES or not self.http1)
 
     async def connect(
         self,
@@ -152,7 +154,7 @@ class Connector:
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if attempt >= self.retries:
                     raise
-            await anyio.sleep(_RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)])
+            await sleep(_RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)])
         raise AssertionError  # count() has no end
 
     async def _connect_once(
@@ -174,28 +176,14 @@ class Connector:
         else:
             stream = await self._reach(origin, extensions)
         if origin.scheme not in _TLS_SCHEMES:
-            return self._speak(origin, stream, on_change, http2=self.http2 and not self.http1)
+            return _http1(origin, stream) if self.http1 else _http2(origin, stream, on_change)
         on_step()
         tls = await _start_tls(stream, self.context_for(origin.host.decode("ascii"), origin.port), origin, extensions)
         ssl_object: ssl.SSLObject = tls.get_extra_info("ssl_object")
         chosen = ssl_object.selected_alpn_protocol()
-        return self._speak(origin, tls, on_change, http2=self.http2 and (chosen == "h2" or not self.http1))
-
-    def _speak(
-        self,
-        origin: httpcore.Origin,
-        stream: PinsetStream,
-        on_change: Callable[[], None],
-        *,
-        http2: bool,
-    ) -> Protocol:
-        if http2:
-            frames = FrameStream(stream, on_change)
-            connection = httpcore.AsyncHTTP2Connection(origin, frames)
-            for lock in _HTTP2_LOCKS:
-                _replace(connection, lock, anyio.Lock(fast_acquire=True))
-            return Protocol(connection, stream, frames)
-        return _http1(origin, stream)
+        if self.http2 and (chosen == "h2" or not self.http1):
+            return _http2(origin, tls, on_change)
+        return _http1(origin, tls)
 
     async def _reach(self, origin: httpcore.Origin, extensions: Extensions) -> PinsetStream:
         if self.uds is not None:
@@ -222,8 +210,8 @@ class Connector:
         stream = await self._reach(proxy.origin, extensions)
         if proxy.origin.scheme == b"https":
             on_step()
-            context = proxy.context or _default_proxy_context()
-            return await _start_tls(stream, context, proxy.origin, extensions)
+            assert proxy.context is not None  # see `HTTPProxy`
+            return await _start_tls(stream, proxy.context, proxy.origin, extensions)
         return stream
 
     async def _tunnel(
@@ -246,8 +234,7 @@ class Connector:
             raise
         if not 200 <= response.status <= 299:  # noqa: PLR2004 - RFC 9110 section 15.3
             reason = response.extensions.get("reason_phrase", b"").decode("ascii", "replace")
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
+            await _close(stream)
             raise httpcore.ProxyError(f"{response.status} {reason}")
         return stream
 
@@ -273,34 +260,17 @@ async def _start_tls(
         raise
 
 
-# httpcore's locks let the event loop turn each time they are taken, which is a tenth of a warm request. On HTTP/1.1 its
-# only lock keeps a second request away, and so does the pool; those of HTTP/2 are needed, and can be taken at once.
-_HTTP1_LOCKS = ("_state_lock",)
-_HTTP2_LOCKS = ("_init_lock", "_state_lock", "_read_lock", "_write_lock")
-
-
-class _NoLock:
-    async def __aenter__(self) -> None:
-        """Nobody else is there."""
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        """Nobody waits."""
-
-
-_NO_LOCK = _NoLock()
-
-
 def _http1(origin: httpcore.Origin, stream: PinsetStream) -> Protocol:
     connection = httpcore.AsyncHTTP11Connection(origin, stream)
-    for lock in _HTTP1_LOCKS:
-        _replace(connection, lock, _NO_LOCK)
+    lighten(connection, shared=False)
     return Protocol(connection, stream)
 
 
-def _replace(connection: httpcore.AsyncConnectionInterface, name: str, lock: object) -> None:
-    # The names are httpcore's own business. Where they are different, its locks stay, and cost what they cost.
-    if hasattr(connection, name):
-        setattr(connection, name, lock)
+def _http2(origin: httpcore.Origin, stream: PinsetStream, on_change: Callable[[], None]) -> Protocol:
+    frames = FrameStream(stream, on_change)
+    connection = httpcore.AsyncHTTP2Connection(origin, frames)
+    lighten(connection, shared=True)
+    return Protocol(connection, stream, frames)
 
 
 class _Forward:
@@ -330,12 +300,6 @@ def _merged(headers: Iterable[tuple[bytes, bytes]], over: Iterable[tuple[bytes, 
     over = list(over)
     names = {name.lower() for name, _ in over}
     return [(name, value) for name, value in headers if name.lower() not in names] + over
-
-
-def _default_proxy_context() -> ssl.SSLContext:
-    context = httpcore.default_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])  # CONNECT is spoken in HTTP/1.1
-    return context
 
 
 def _timeout(extensions: Extensions) -> float | None:
@@ -368,5 +332,5 @@ async def _step(
 
 
 async def _close(stream: PinsetStream) -> None:
-    with anyio.CancelScope(shield=True):
+    with shielded():
         await stream.aclose()

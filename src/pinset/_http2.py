@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
+from pinset._tasks import MOST_STREAMS
+
 if TYPE_CHECKING:
-    from pinset._network import OriginContext
+    from pinset._tls_layer import OriginContext
 
 REFUSED_STREAM = 0x7
 """The error code that promises that the server has not processed a stream (RFC 9113 section 7)."""
@@ -30,8 +32,6 @@ _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY = 0x1, 0x3, 0x4, 0x7
 _ACK = 0x1
 _MAX_CONCURRENT_STREAMS = 0x3
 _MAX_FRAME = 16_384  # section 4.2; neither frame has reason to be larger, and we buffer no more than that
-# httpcore announces this many itself and never opens more.
-_MOST_STREAMS = 100
 
 
 class FrameStream(httpcore.AsyncNetworkStream):
@@ -55,7 +55,7 @@ class FrameStream(httpcore.AsyncNetworkStream):
         self._injected = b""
         self._highest_opened = 0
         self._last_accepted = 0x7FFF_FFFF
-        self._limit = _MOST_STREAMS
+        self._limit = MOST_STREAMS
         self.settled = False
         self.draining = False
 
@@ -150,7 +150,7 @@ class FrameStream(httpcore.AsyncNetworkStream):
             identifier = int.from_bytes(payload[at : at + 2], "big")
             value = int.from_bytes(payload[at + 2 : at + 6], "big")
             if identifier == _MAX_CONCURRENT_STREAMS and value:  # httpcore takes no notice of zero either
-                self._limit = min(_MOST_STREAMS, value)
+                self._limit = min(MOST_STREAMS, value)
         self.settled = True
         self._on_change()
 

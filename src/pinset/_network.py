@@ -9,7 +9,6 @@ Errors are httpcore's, by what was being done: connecting and shaking hands, rea
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,11 @@ import anyio
 import httpcore
 
 from pinset import _anyio_streams, _asyncio_connect
-from pinset._streams import OriginContext, PinsetStream
+from pinset._streams import PinsetStream
+from pinset._tasks import is_asyncio
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
-
-__all__ = ["OriginContext", "PinnedBackend", "PinsetStream"]
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
@@ -55,14 +53,3 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """See `httpcore.AsyncNetworkBackend.sleep`."""
         await anyio.sleep(seconds)
-
-
-def is_asyncio() -> bool:
-    """
-    Whether the running task is one of asyncio's.
-    """
-    # Not by the running loop alone: trio as a guest runs on top of one.
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False

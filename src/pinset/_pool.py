@@ -14,21 +14,17 @@ Rules of this module:
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Self
 
-import anyio
 import h2.events
 import httpcore
 
 from pinset._assignment import Assignment
-from pinset._books import Connection, Flight, Waiter
+from pinset._books import Connection, Flight
 from pinset._connect import Connector, Key
 from pinset._http2 import REFUSED_STREAM
-from pinset._network import is_asyncio
+from pinset._tasks import Task, shielded, wait_for
 
 _PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
 _CLOSED = "the client was closed while the request waited for a connection"
@@ -57,7 +53,7 @@ class PinnedPool:
     ) -> None:
         self._connector = connector
         self._rereadable = rereadable
-        self._tasks: dict[Flight, _Task] = {}
+        self._tasks: set[Task] = set()
         self._is_closed = False
         self._assignment = Assignment(
             max_connections=max_connections,
@@ -93,9 +89,9 @@ class PinnedPool:
         Close every connection, those in the making and in use included, and refuse whoever waits.
         """
         self._is_closed = True
-        tasks = list(self._tasks.values())
+        tasks = list(self._tasks)
         self._assignment.close(lambda: httpcore.ConnectError(_CLOSED))
-        with anyio.CancelScope(shield=True):
+        with shielded():
             await self._bury()
             for task in tasks:
                 await task.wait()
@@ -151,13 +147,13 @@ class PinnedPool:
         waiter = assignment.enqueue(key, request.extensions) if connection is None else None
         try:
             await self._bury()
-            return await _wait(waiter) if waiter is not None else connection  # type: ignore[return-value]
+            return await wait_for(waiter) if waiter is not None else connection  # type: ignore[return-value]
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            with shielded():
                 if waiter is not None:
-                    connection = waiter.connection
-                    if (flight := assignment.leave(waiter)) is not None and (task := self._tasks.get(flight)):
-                        await task.wait()
+                    flight, connection = assignment.leave(waiter), waiter.connection
+                    if flight is not None and flight.task is not None:
+                        await flight.task.wait()
                 if connection is not None:
                     await self._release(connection)
             raise
@@ -165,14 +161,12 @@ class PinnedPool:
     async def _release(self, connection: Connection, *, at_end: bool = True) -> None:
         self._assignment.give_back(connection, at_end=at_end)
         if self._assignment.doomed:
-            with anyio.CancelScope(shield=True):
+            with shielded():
                 await self._bury()
 
     async def _bury(self) -> None:
         """Close what is to be closed."""
-        doomed = self._assignment.doomed
-        while doomed:
-            connection = doomed.pop()
+        while (connection := self._assignment.next_doomed()) is not None:
             try:
                 await connection.protocol.aclose()
             finally:
@@ -181,15 +175,17 @@ class PinnedPool:
     # Connections in the making.
 
     def _start(self, flight: Flight) -> None:
-        self._tasks[flight] = _Task(self._fly, flight)
+        flight.task = Task(self._fly, flight)
+        self._tasks.add(flight.task)
 
     def _cancel(self, flight: Flight) -> None:
-        if task := self._tasks.get(flight):
-            task.cancel()
+        if flight.task is not None:
+            flight.task.cancel()
 
     async def _fly(self, flight: Flight) -> None:
         """Make a connection; the body of a task, so that whatever happens is told to those who wait."""
         try:
+            flight.check()
             if flight.instead_of is not None:
                 await flight.instead_of.protocol.aclose()
             protocol = await self._connector.connect(
@@ -205,62 +201,10 @@ class PinnedPool:
         else:
             self._assignment.landed(flight, protocol)
         finally:
-            del self._tasks[flight]
-            with anyio.CancelScope(shield=True):
+            assert flight.task is not None  # see `_start`
+            self._tasks.discard(flight.task)
+            with shielded():
                 await self._bury()
-
-
-async def _wait(waiter: Waiter) -> Connection:
-    """What *waiter* gets, or the error that says why it gets nothing."""
-    while waiter.connection is None:
-        if waiter.error is not None:
-            raise waiter.error
-        changed = anyio.Event()
-        waiter.notify = changed.set
-        until, error = waiter.patience()
-        if until is None:
-            await changed.wait()
-            continue
-        # The deadline may have moved when it is reached: the connection in the making has come a step further.
-        with anyio.move_on_after(until - time.monotonic()) as scope:
-            await changed.wait()
-        if scope.cancelled_caught and waiter.connection is None and waiter.error is None:
-            until, error = waiter.patience()
-            if until is not None and until <= time.monotonic():
-                raise error
-    return waiter.connection
-
-
-class _Task:
-    """
-    A task that belongs to no request, on asyncio and trio.
-    """
-
-    def __init__(self, body: Callable[[Flight], Awaitable[None]], flight: Flight) -> None:
-        self._scope = anyio.CancelScope()
-        self._ended = anyio.Event()
-        if is_asyncio():
-            # A loop keeps no strong reference.
-            self._task = asyncio.get_running_loop().create_task(self._run(body, flight))
-        else:
-            import trio  # noqa: PLC0415 - who runs on trio has it
-
-            trio.lowlevel.spawn_system_task(self._run, body, flight, context=contextvars.copy_context())
-
-    def cancel(self) -> None:
-        """End the task at its next await, or at its first."""
-        self._scope.cancel()
-
-    async def wait(self) -> None:
-        """Wait for the end."""
-        await self._ended.wait()
-
-    async def _run(self, body: Callable[[Flight], Awaitable[None]], flight: Flight) -> None:
-        try:
-            with self._scope:
-                await body(flight)
-        finally:
-            self._ended.set()
 
 
 class _RequestBody:
@@ -308,7 +252,7 @@ class _ResponseBody:
             if self._is_whole and connection.protocol.frames is None:
                 await self._stream.aclose()  # type: ignore[attr-defined]  # httpcore's response streams have it
             else:  # this may wait
-                with anyio.CancelScope(shield=True):
+                with shielded():
                     await self._stream.aclose()  # type: ignore[attr-defined]  # likewise
         except BaseException:  # the trace of the request has raised, and httpcore has not noted the end
             self._is_whole = False

@@ -21,21 +21,20 @@ import anyio
 import httpcore
 
 from pinset import _anyio_streams, _asyncio_connect
-from pinset._errors import ContextError
-from pinset._network import PinnedBackend, is_asyncio
+from pinset._network import PinnedBackend
+from pinset._socks_proxy import SocksProxy
 from pinset._streams import PinsetStream, raise_as_connect_error
+from pinset._tasks import is_asyncio
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream
     from httpcore._backends.base import SOCKET_OPTION
-    from python_socks import ProxyType
 
 T = TypeVar("T")
 
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 # python-socks takes None for a minute, and uvloop no infinity. The time is measured outside.
 _NO_TIMEOUT = 365 * 86_400.0
-_LONGEST_CREDENTIAL = 255  # RFC 1929 section 2 gives the length one byte
 
 
 class SocksBackend(PinnedBackend):
@@ -52,16 +51,7 @@ class SocksBackend(PinnedBackend):
     """
 
     def __init__(self, host: str, port: int, auth: tuple[bytes, bytes] | None = None) -> None:
-        try:
-            import python_socks  # noqa: F401, PLC0415 - an extra
-        except ImportError as error:
-            raise ContextError("SOCKS proxies need an extra: pip install 'pinset[socks]'") from error
-        self._host = host
-        self._port = port
-        self._username: str | None = None
-        self._password: str | None = None
-        if auth is not None:
-            self._username, self._password = _credentials(auth)
+        self._proxy = SocksProxy.of(host, port, auth)
 
     async def connect_tcp(
         self,
@@ -98,20 +88,15 @@ class SocksBackend(PinnedBackend):
         from python_socks.async_.asyncio import Proxy  # noqa: PLC0415 - an extra
 
         road = _Road(lambda host, port: _asyncio_connect.open_socket(opened, host, port, local_address))
-        proxy = Proxy(*self._description(), forward=cast("Proxy", road))
+        proxy = Proxy(*self._proxy.description(), forward=cast("Proxy", road))
         return await self._answer(proxy.connect(host, port, timeout=_NO_TIMEOUT))
 
     async def _greet_on_anyio(self, host: str, port: int, local_address: str | None) -> SocketStream:
         from python_socks.async_.anyio import Proxy  # noqa: PLC0415 - an extra
 
         road = _Road(lambda host, port: anyio.connect_tcp(host, port, local_host=local_address))
-        proxy = Proxy(*self._description(), forward=cast("Proxy", road))
+        proxy = Proxy(*self._proxy.description(), forward=cast("Proxy", road))
         return await self._answer(proxy.connect(host, port, timeout=_NO_TIMEOUT))
-
-    def _description(self) -> tuple[ProxyType, str, int, str | None, str | None, bool]:
-        from python_socks import ProxyType  # noqa: PLC0415 - an extra
-
-        return ProxyType.SOCKS5, self._host, self._port, self._username, self._password, True
 
     async def _answer(self, greeting: Awaitable[T]) -> T:
         try:
@@ -120,7 +105,7 @@ class SocksBackend(PinnedBackend):
             raise
         except Exception as error:
             # A refusal, or what the words of a proxy that speaks something else come to in the parser.
-            raise httpcore.ProxyError(f"the SOCKS proxy {self._host}:{self._port} says: {error}") from error
+            raise httpcore.ProxyError(f"{self._proxy} says: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +119,3 @@ class _Road(Generic[T]):
     async def connect(self, dest_host: str, dest_port: int, **_: object) -> T:
         """Connect to the proxy; the time is measured outside."""
         return await self.open(dest_host, dest_port)
-
-
-def _credentials(auth: tuple[bytes, bytes]) -> tuple[str, str]:
-    for name, value in zip(("user name", "password"), auth, strict=True):
-        if not value.isascii() or not 0 < len(value) <= _LONGEST_CREDENTIAL:
-            raise ContextError(
-                f"the {name} for the SOCKS proxy has {len(value)} bytes{'' if value.isascii() else ', not all ASCII'};"
-                f" it has to be ASCII of 1 to {_LONGEST_CREDENTIAL} bytes (RFC 1929), or leave both away"
-            )
-    return auth[0].decode("ascii"), auth[1].decode("ascii")

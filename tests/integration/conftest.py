@@ -30,6 +30,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from ways import WAYS
 
 import pinset
 from pinset.testing import Authority, Identity
@@ -247,16 +248,16 @@ class Lab:
         """A path that no other test asks for."""
         return f"/{word}-{secrets.token_hex(8)}"
 
-    def stock(self, *, trust=(), **options):
-        """An ``httpx.AsyncClient`` as it comes."""
-        return httpx.AsyncClient(verify=self.context(*trust), timeout=PATIENCE, **options)
+    def stock(self, *, trust=(), way=WAYS["asyncio"], **options):
+        """A client as it comes, by default an ``httpx.AsyncClient``."""
+        return way.stock(verify=self.context(*trust), timeout=PATIENCE, **way.options(options))
 
-    def pinned(self, pins, *, trust=(), identity=None, timeout=PATIENCE, **options):
-        """A `pinset.PinnedAsyncClient` that trusts the same."""
+    def pinned(self, pins, *, trust=(), identity=None, timeout=PATIENCE, way=WAYS["asyncio"], **options):
+        """A pinned one that trusts the same, by default a `pinset.PinnedAsyncClient`."""
         context = self.context(*trust)
         if identity is not None:
             identity.load_into(context)
-        return pinset.PinnedAsyncClient(pins, verify=context, timeout=timeout, **options)
+        return way.pinned(pins, verify=context, timeout=timeout, **way.options(options))
 
     async def assert_refused(self, pins, origin, **options):
         """A pinned client refuses *origin*, which sees no request; a stock client on the same road gets its 200."""

@@ -4,12 +4,16 @@ nginx ends a connection after so many requests, with GOAWAY: stock clients lose 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import anyio
 import httpx
+import httpx2
 import pytest
 from leftovers import LOOPS, Watch, collector_off, counts, untidy
 
 import pinset
+import pinset.httpx2
 
 pytestmark = pytest.mark.integration
 
@@ -97,4 +101,40 @@ def test_no_request_is_lost_at_goaway(lab, server, loop, total, workers):
     with collector_off():
         assert LOOPS[loop](run_ours) == 0
     # What nginx refused, it has not seen: each request is in its log once.
+    assert len(server.wait_for("/ours", total)) == total
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+@pytest.mark.parametrize(
+    ("server", "total", "threads"),
+    [
+        pytest.param(1000, 2500, 1, id="one-after-the-other"),
+        pytest.param(1000, 2500, 10, id="ten-threads"),
+        pytest.param(3, 60, 30, id="thirty-at-once"),
+    ],
+    indirect=["server"],
+)
+def test_no_request_of_a_thread_is_lost(lab, server, library, total, threads):
+    """The same for the blocking clients."""
+    origin = lab.origins["ec", "TLSv1.3", "genuine"]
+    module = {"httpx": httpx, "httpx2": httpx2}[library]
+
+    def lost(client, path):
+        def failed(_):
+            try:
+                assert client.get(server.url(path)).http_version == "HTTP/2"
+            except module.TransportError:
+                return True
+            return False
+
+        with client, ThreadPoolExecutor(threads) as pool:
+            return sum(pool.map(failed, range(total)))
+
+    if threads == 1 and library == "httpx":  # httpx2 has mended that; for more threads see test_threads.py
+        with untidy():
+            assert lost(httpx.Client(verify=lab.context(), http2=True, timeout=60), "/stock") > 0
+    pinned = getattr(pinset, library).PinnedClient
+    client = pinned(lab.pins(origin), verify=lab.context(), http2=True, timeout=60)
+    assert lost(client, "/ours") == 0
+    assert counts(client._transport) == (0, 0, 0, 0)
     assert len(server.wait_for("/ours", total)) == total

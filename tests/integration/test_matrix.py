@@ -1,12 +1,13 @@
 """
-Every road, protocol, TLS version and event loop: the right pin answers, and the wrong one says nothing to the origin.
+Every road, protocol, TLS version, event loop, thread and flavour of httpx: the right pin answers, and the wrong one says nothing to the origin.
 """
 
 from __future__ import annotations
 
 import httpx
 import pytest
-from leftovers import LOOPS, Watch, collector_off
+from leftovers import Watch, collector_off
+from ways import WAYS
 
 import pinset
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.integration
 ROADS = ["direct", "tinyproxy", "squid", "squid_https", "microsocks", "dante", "environment"]
 _HANDSHAKE, _CLIENT_HELLO, _APPLICATION_DATA = 22, 1, 23
 
-loops = pytest.mark.parametrize("loop", LOOPS)
+ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 versions = pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 protocols = pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
 roads = pytest.mark.parametrize("road", ROADS, indirect=True)
@@ -41,10 +42,10 @@ async def get(client, url):
 
 
 @roads
-@loops
+@ways
 @versions
 @protocols
-def test_right_pin(lab, road, loop, version, http2):
+def test_right_pin(lab, road, way, version, http2):
     """200, in the version of HTTP that was asked for, with the verdict on the origin."""
     options, proxy = road
     origin = lab.origins["ec", version, "genuine"]
@@ -52,12 +53,12 @@ def test_right_pin(lab, road, loop, version, http2):
 
     async def run():
         watch = Watch()
-        response = await get(lab.pinned(lab.pins(origin), http2=http2, **options), origin.url(path))
+        response = await get(lab.pinned(lab.pins(origin), way=way, http2=http2, **options), origin.url(path))
         await watch.assert_nothing_left()
         return response
 
     with collector_off():
-        response = LOOPS[loop](run)
+        response = way.run(run)
     assert response.status_code == 200
     assert response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
     assert response.extensions["pinset"].outcome is pinset.Outcome.MATCHED
@@ -69,10 +70,10 @@ def test_right_pin(lab, road, loop, version, http2):
 
 
 @roads
-@loops
+@ways
 @versions
 @protocols
-def test_wrong_pin(lab, road, loop, version, http2, relay, tls_records):
+def test_wrong_pin(lab, road, way, version, http2, relay, tls_records):
     """A trusted origin with another key gets a ClientHello, and the stock client's request."""
     options, proxy = road
     genuine, rogue = (lab.origins["ec", version, side] for side in ("genuine", "rogue"))
@@ -84,23 +85,23 @@ def test_wrong_pin(lab, road, loop, version, http2, relay, tls_records):
         async def run():
             watch = Watch()
             with pytest.raises(pinset.PinMismatchError) as caught:
-                await get(lab.pinned(lab.pins(genuine), http2=http2, **options), url + refused)
+                await get(lab.pinned(lab.pins(genuine), way=way, http2=http2, **options), url + refused)
             await watch.assert_nothing_left()
             return caught.value
 
         with collector_off():
-            error = LOOPS[loop](run)
+            error = way.run(run)
         assert error.verdict.outcome is pinset.Outcome.MISMATCHED
-        assert isinstance(error, httpx.TransportError)
+        assert isinstance(error, way.library.TransportError)
         (sent,) = wire.captured()
         ((content, message),) = tls_records(sent)
         assert (content, message[0]) == (_HANDSHAKE, _CLIENT_HELLO)
-        if loop == "asyncio":
+        if way is WAYS["asyncio"] or way is WAYS["threads"]:
 
             async def run_stock():
-                return await get(lab.stock(http2=http2, **options), url + taken)
+                return await get(lab.stock(way=way, http2=http2, **options), url + taken)
 
-            assert LOOPS[loop](run_stock).status_code == 200
+            assert way.run(run_stock).status_code == 200
             rogue.request(taken)
             _, sent = wire.captured()
             assert any(kind == _APPLICATION_DATA for kind, _ in tls_records(sent))
@@ -109,9 +110,9 @@ def test_wrong_pin(lab, road, loop, version, http2, relay, tls_records):
     assert not rogue.has_seen(refused)
 
 
-@loops
+@ways
 @protocols
-def test_the_leg_to_an_https_proxy_is_verified_by_its_own_context(lab, squid_https, loop, http2):
+def test_the_leg_to_an_https_proxy_is_verified_by_its_own_context(lab, squid_https, way, http2):
     """A context that does not trust the proxy's authority stops at the proxy, with an error that is not ours."""
     origin = lab.origins["ec", "TLSv1.3", "genuine"]
     stranger = httpx.Proxy(squid_https.url, ssl_context=lab.context())
@@ -119,18 +120,18 @@ def test_the_leg_to_an_https_proxy_is_verified_by_its_own_context(lab, squid_htt
 
     async def run():
         watch = Watch()
-        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED") as caught:
-            await get(lab.pinned(lab.pins(origin), proxy=stranger, http2=http2), origin.url(path))
+        with pytest.raises(way.library.ConnectError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            await get(lab.pinned(lab.pins(origin), way=way, proxy=stranger, http2=http2), origin.url(path))
         assert not isinstance(caught.value, pinset.PinsetError)
         await watch.assert_nothing_left()
 
     with collector_off():
-        LOOPS[loop](run)
+        way.run(run)
     assert not origin.has_seen(path)
 
 
-@loops
-def test_the_pins_of_an_origin_are_not_asked_about_its_proxy(lab, squid_https, loop):
+@ways
+def test_the_pins_of_an_origin_are_not_asked_about_its_proxy(lab, squid_https, way):
     """Proxy and origin have one name and different keys: pins of the proxy's key refuse the origin behind it."""
     origin = lab.origins["ec", "TLSv1.3", "genuine"]
     proxys = pinset.Pin.from_certificate(squid_https.authority.root)
@@ -138,9 +139,9 @@ def test_the_pins_of_an_origin_are_not_asked_about_its_proxy(lab, squid_https, l
     async def run():
         with pytest.raises(pinset.PinMismatchError) as caught:
             await get(
-                lab.pinned({"localhost": [proxys, lab.backup()]}, proxy=squid_https.proxy()),
+                lab.pinned({"localhost": [proxys, lab.backup()]}, way=way, proxy=squid_https.proxy()),
                 origin.url(lab.path("proxys")),
             )
         assert caught.value.verdict.chain[0].spki_sha256 == pinset.Pin.from_certificate(origin.identity.chain[0]).digest
 
-    LOOPS[loop](run)
+    way.run(run)

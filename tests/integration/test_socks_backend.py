@@ -15,8 +15,8 @@ from conftest import HOST
 from peers import LOOPS, PATIENCE, echo, origin_context, peer, tls_peer
 
 from pinset import PinMismatchError, Pinner
-from pinset._network import OriginContext
 from pinset._socks import SocksBackend
+from pinset._tls_layer import OriginContext
 
 pytestmark = pytest.mark.integration
 every_loop = pytest.mark.parametrize("loop", LOOPS)

@@ -1,0 +1,3 @@
+"""
+`pinset.httpx2`, below its front: the modules of pinset that know httpx, for httpx2.
+"""

@@ -1,0 +1,439 @@
+# Made from pinset/_assignment.py by tools/twins.py; change that one.
+"""
+Who gets which connection: the book-keeping of the pool, in constant time per request, without I/O.
+
+Rules of this module:
+
+1. A request is served by an idle connection of its origin, the one used last; by an HTTP/2 connection with a free stream;
+   by one in the making that may be shared; by a new one; in this order. Else it waits.
+2. Who waits longest is served first. While anybody waits there is no idle connection and no free slot.
+3. A connection holds one slot from before it is opened until after it is closed.
+4. A connection takes a request only if it is neither expired, ended by the peer, nor refused by the policy in force at
+   that moment. Else it is retired: requests in flight finish, and then it is closed.
+5. Nothing awaits. What has to be closed is put on `Assignment.doomed`; the pool closes it and says `closed`.
+6. Each public method is atomic, so threads may call them as tasks do.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import httpcore2
+
+from pinset._httpx2._books import Connection, Flight, Origin, Waiter
+from pinset._httpx2._connect import Extensions, Key, Protocol
+from pinset._errors import RefusedError
+from pinset._tasks import Exclusive, atomic
+
+# Origins whose pins have just refused a chain. New connections to them are made one at a time and shared, refusal
+# included, so that a burst of requests does not become a burst of handshakes again and again.
+_MOST_SUSPECTS = 1_000
+
+
+class Assignment(Exclusive):
+    """
+    The book-keeping of a pool.
+
+    Args:
+        max_connections: The most connections at once, or None for any number.
+        max_idle: The most idle ones, or None for any number.
+        keepalive_expiry: Seconds after which an idle connection is not used again, or None for never.
+        shares: Whether connections to an origin may turn out to be HTTP/2, which requests share.
+        start: Begins a flight.
+        cancel: Ends a flight that nobody waits for any more.
+        clock: Seconds that only grow.
+
+    Attributes:
+        doomed: Connections to close; see `next_doomed`.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int | None,
+        max_idle: int | None,
+        keepalive_expiry: float | None,
+        shares: Callable[[Key], bool],
+        start: Callable[[Flight], None],
+        cancel: Callable[[Flight], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._max_connections = float("inf") if max_connections is None else max_connections
+        self._max_idle = float("inf") if max_idle is None else max_idle
+        self._keepalive_expiry = keepalive_expiry
+        self._shares = shares
+        self._start = start
+        self._cancel = cancel
+        self._clock = clock
+        self._origins: dict[Key, Origin] = {}
+        self._slots = 0
+        self._idle: OrderedDict[Connection, None] = OrderedDict()  # idle for longest first
+        self._waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self._suspects: OrderedDict[Key, None] = OrderedDict()
+        self.connections: set[Connection] = set()
+        self.flights: set[Flight] = set()
+        self.doomed: list[Connection] = []
+
+    def __repr__(self) -> str:
+        idle, busy = len(self._idle), len(self.connections) - len(self._idle)
+        return (
+            f"Requests: {len(self._waiting)} queued | Connections: {busy} active, {idle} idle,"
+            f" {len(self.flights)} connecting"
+        )
+
+    @atomic
+    def take(self, key: Key) -> Connection | None:
+        """
+        A connection of the origin for a request that begins now, or None.
+        """
+        connection = self._take(key)
+        if self._waiting:  # a connection that was found unfit may have had requests waiting for it
+            self._dispatch()
+        return connection
+
+    @atomic
+    def enqueue(self, key: Key, extensions: Extensions) -> Waiter:
+        """
+        Serve a request for which `take` had nothing, now or later.
+        """
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = Origin(key)
+        waiter = Waiter(origin, extensions, self._clock())
+        self._waiting[waiter] = origin.waiting[waiter] = None
+        self._dispatch()
+        return waiter
+
+    @atomic
+    def leave(self, waiter: Waiter) -> Flight | None:
+        """
+        A request gives up waiting.
+
+        Returns:
+            The flight that was cancelled because nobody waits for it any more, if there is one.
+        """
+        self._unqueue(waiter)
+        flight, waiter.flight = waiter.flight, None
+        if flight is None:
+            self._forget(waiter.origin)
+            return None
+        flight.joined.pop(waiter, None)
+        if flight.joined or flight.connection is not None:
+            for other in flight.joined:
+                other.notify()  # it may fall to one of them to go on with it; see `Waiter.errand`
+            return None
+        flight.unwanted = True
+        self._cancel(flight)
+        return flight
+
+    @atomic
+    def give_back(self, connection: Connection, *, at_end: bool = True) -> None:
+        """
+        A request has left *connection*, in whatever state.
+
+        Args:
+            connection: Where it was.
+            at_end: Whether the response was read to its end, or none is to be expected.
+        """
+        connection.in_use -= 1
+        if not at_end and connection.protocol.frames is not None:
+            connection.abandoned += 1
+        if connection.closed:
+            return
+        http, frames, origin = connection.protocol.http, connection.protocol.frames, connection.origin
+        useful = http.is_idle() if frames is None else http.is_available() and not frames.draining
+        if connection.abandoned and not connection.in_use:
+            useful = False  # the server goes on serving streams that nobody reads; the end of the connection stops it
+        # One that the policy refuses would not be taken again, and would lie there until it is too old.
+        if connection.retired or not useful or not connection.protocol.stream.accepts():
+            self._retire(connection)
+        else:
+            self._stand_by(connection)
+            flight = connection.flight
+            if flight is not None and flight.joined:
+                if connection.is_fit(self._clock()):
+                    self._assign(next(iter(flight.joined)), self._occupy(connection))
+                else:
+                    self._retire(connection)
+        if self._waiting:
+            self._dispatch(origin)
+        while len(self._idle) > self._max_idle:
+            self._retire(next(iter(self._idle)))
+
+    @atomic
+    def stepped(self, flight: Flight) -> None:
+        """
+        *flight* begins another step, with a timeout of its own.
+        """
+        flight.step_since = self._clock()
+
+    @atomic
+    def landed(self, flight: Flight, protocol: Protocol) -> None:
+        """
+        *flight* has made a connection.
+        """
+        origin = flight.origin
+        connection = Connection(origin, protocol, in_use=1, retired=flight.unwanted)
+        self.connections.add(connection)
+        self._suspects.pop(origin.key, None)
+        first = flight.owner if flight.owner in flight.joined else next(iter(flight.joined), None)
+        if first is not None:
+            del flight.joined[first]
+        if protocol.frames is None:
+            origin.speaks_http1 = self._shares(origin.key)
+            self._end(flight)
+        else:
+            connection.flight, flight.connection = flight, connection
+            flight.step_since = self._clock()
+            if not flight.joined:
+                self._settle(connection)
+        if first is not None:
+            self._assign(first, connection)
+        else:
+            self.give_back(connection)
+        self._dispatch()
+
+    @atomic
+    def changed(self, flight: Flight) -> None:
+        """
+        The HTTP/2 connection of *flight* has learned how many streams it may open, or that it may open no more.
+        """
+        connection = flight.connection
+        if connection is None or connection.closed:
+            return
+        self._settle(connection)
+        if connection.has_room and not connection.retired:
+            connection.origin.shared[connection] = None
+        self._dispatch(connection.origin)
+
+    @atomic
+    def failed(self, flight: Flight, error: BaseException) -> None:
+        """
+        *flight* has ended without a connection.
+        """
+        origin = flight.origin
+        if isinstance(error, RefusedError):
+            self._suspects[origin.key] = None
+            while len(self._suspects) > _MOST_SUSPECTS:
+                self._suspects.popitem(last=False)
+        # A timeout is its owner's alone: the others may have more patience.
+        alone = isinstance(error, httpcore2.ConnectTimeout)
+        victims = [waiter for waiter in flight.joined if waiter is flight.owner or not alone]
+        for waiter in victims:
+            del flight.joined[waiter]
+        self._end(flight)
+        for number, waiter in enumerate(victims):
+            waiter.flight, waiter.error = None, error if number == 0 else _twin(error)
+            waiter.notify()
+        self._free_slot(origin)
+
+    @atomic
+    def next_doomed(self) -> Connection | None:
+        """
+        A connection that its caller has to close, and then say so by `closed`.
+        """
+        return self.doomed.pop() if self.doomed else None
+
+    @atomic
+    def closed(self, connection: Connection) -> None:
+        """
+        *connection* was closed.
+        """
+        self.connections.discard(connection)
+        self._free_slot(connection.origin)
+
+    @atomic
+    def close(self, error: Callable[[], Exception]) -> None:
+        """
+        Refuse whoever waits, end every flight, and doom every connection.
+        """
+        for waiter in [*self._waiting, *(waiter for flight in self.flights for waiter in flight.joined)]:
+            self._unqueue(waiter)
+            waiter.flight, waiter.error = None, error()
+            waiter.notify()
+        for flight in self.flights:
+            flight.joined.clear()
+            if flight.connection is None:
+                flight.unwanted = True
+                self._cancel(flight)
+        for connection in list(self.connections):
+            self._withdraw(connection)
+            self._doom(connection)
+
+    # What the above is made of.
+
+    def _take(self, key: Key) -> Connection | None:
+        now = self._clock()
+        self._retire_expired(now)
+        origin = self._origins.get(key)
+        if origin is None:
+            return None
+        while origin.shared:
+            connection = next(iter(origin.shared))
+            if not connection.is_fit(now):
+                self._retire(connection)
+            elif connection.has_room:
+                return self._occupy(connection)
+            else:
+                del origin.shared[connection]  # the server allows fewer streams than before
+        while origin.idle:
+            connection = origin.idle[-1]
+            if connection.is_fit(now):
+                return self._occupy(connection)
+            self._retire(connection)
+        return None
+
+    def _dispatch(self, origin: Origin | None = None) -> None:
+        """Serve whoever waits, oldest first; and those of *origin*, which has gained something of its own."""
+        while self._waiting and self._serve(next(iter(self._waiting))):
+            pass
+        while origin is not None and origin.waiting and (connection := self._take(origin.key)):
+            self._assign(next(iter(origin.waiting)), connection)
+
+    def _serve(self, waiter: Waiter) -> bool:
+        origin = waiter.origin
+        if connection := self._take(origin.key):
+            self._assign(waiter, connection)
+        elif origin.flight is not None:
+            self._join(waiter, origin.flight)
+        elif self._slots < self._max_connections:
+            self._slots += 1
+            self._take_off(waiter, None)
+        elif self._idle:
+            evicted = next(iter(self._idle))
+            self._withdraw(evicted)
+            evicted.closed = True  # by the flight that takes its slot
+            self.connections.discard(evicted)
+            evicted.origin.slots -= 1
+            self._forget(evicted.origin)
+            self._take_off(waiter, evicted)
+        else:
+            return False
+        return True
+
+    def _take_off(self, waiter: Waiter, instead_of: Connection | None) -> None:
+        origin = waiter.origin
+        flight = Flight(origin, waiter, self._clock(), instead_of)
+        origin.slots += 1
+        self.flights.add(flight)
+        self._join(waiter, flight)
+        if origin.key in self._suspects or (self._shares(origin.key) and not origin.speaks_http1):
+            origin.flight = flight
+            for other in tuple(origin.waiting):
+                self._join(other, flight)
+        self._start(flight)
+
+    def _join(self, waiter: Waiter, flight: Flight) -> None:
+        self._unqueue(waiter)
+        flight.joined[waiter] = None
+        waiter.flight, waiter.since = flight, self._clock()
+        waiter.notify()
+
+    def _assign(self, waiter: Waiter, connection: Connection) -> None:
+        self._unqueue(waiter)
+        if waiter.flight is not None:
+            waiter.flight.joined.pop(waiter, None)
+            waiter.flight = None
+        waiter.connection = connection
+        waiter.notify()
+
+    def _unqueue(self, waiter: Waiter) -> None:
+        self._waiting.pop(waiter, None)
+        waiter.origin.waiting.pop(waiter, None)
+
+    def _settle(self, connection: Connection) -> None:
+        flight, connection.flight = connection.flight, None
+        if flight is not None:
+            self._end(flight)
+
+    def _end(self, flight: Flight) -> None:
+        """Nobody waits for *flight* any more; those who did wait at the head of the queue."""
+        waiters = list(flight.joined)
+        flight.joined.clear()
+        self.flights.discard(flight)
+        if flight.origin.flight is flight:
+            flight.origin.flight = None
+        for waiter in reversed(waiters):
+            waiter.flight, waiter.since = None, self._clock()
+            for queue in (self._waiting, waiter.origin.waiting):
+                queue[waiter] = None
+                queue.move_to_end(waiter, last=False)
+            waiter.notify()
+
+    def _occupy(self, connection: Connection) -> Connection:
+        """One request more on *connection*."""
+        if not connection.in_use:
+            self._unidle(connection)
+        connection.in_use += 1
+        if not connection.has_room:
+            connection.origin.shared.pop(connection, None)
+        return connection
+
+    def _stand_by(self, connection: Connection) -> None:
+        """*connection* can take a request."""
+        frames, origin = connection.protocol.frames, connection.origin
+        if frames is not None:
+            origin.shared[connection] = None
+        if not connection.in_use:
+            if self._keepalive_expiry is not None:
+                connection.expires_at = self._clock() + self._keepalive_expiry
+            self._idle[connection] = None
+            if frames is None:
+                origin.idle.append(connection)
+
+    def _unidle(self, connection: Connection) -> None:
+        del self._idle[connection]
+        if connection.protocol.frames is None:
+            idle = connection.origin.idle
+            # The one used last is taken, the one idle for longest is retired: it is at either end.
+            if idle[-1] is connection:
+                idle.pop()
+            else:
+                idle.remove(connection)
+
+    def _retire_expired(self, now: float) -> None:
+        # The one that has been idle for longest expires first.
+        while self._idle:
+            oldest = next(iter(self._idle))
+            if oldest.expires_at is None or now <= oldest.expires_at:
+                break
+            self._retire(oldest)
+
+    def _retire(self, connection: Connection) -> None:
+        """Give no more requests to *connection*, and close it once it carries none."""
+        self._withdraw(connection)
+        if not connection.in_use:
+            self._doom(connection)
+
+    def _withdraw(self, connection: Connection) -> None:
+        connection.retired = True
+        connection.origin.shared.pop(connection, None)
+        self._settle(connection)
+        if connection in self._idle:
+            self._unidle(connection)
+
+    def _doom(self, connection: Connection) -> None:
+        if not connection.closed:
+            connection.closed = True
+            self.doomed.append(connection)
+
+    def _free_slot(self, origin: Origin) -> None:
+        self._slots -= 1
+        origin.slots -= 1
+        self._dispatch()
+        self._forget(origin)
+
+    def _forget(self, origin: Origin) -> None:
+        if not (origin.slots or origin.waiting or origin.flight):
+            self._origins.pop(origin.key, None)
+
+
+def _twin(error: BaseException) -> BaseException:
+    """The same error for another request: httpx2 writes the request into it."""
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin

@@ -1,0 +1,161 @@
+"""
+The pinned transport: from httpx's request to the pool, and the verdict back on the response.
+
+Every road is pinned: direct, CONNECT, HTTPS proxy, SOCKS5. What cannot be pinned is refused when the transport is made.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import httpx
+
+from pinset._contexts import shared_context
+from pinset._errors import ContextError
+from pinset._httpx_errors import UnverifiedChainError, httpx_error
+from pinset._httpx_rules import TLS_SCHEMES, alpn_protocols, check_request, origin_context
+from pinset._pinner import Pinner, Pins, as_pinner
+from pinset._policy import Policy
+from pinset._sessions import SessionStore
+from pinset._tls import Enforcement
+
+if TYPE_CHECKING:
+    from httpcore._backends.base import SOCKET_OPTION
+    from httpx._types import CertTypes, ProxyTypes
+
+    from pinset._connect import HTTPProxy
+    from pinset._tls_layer import OriginContext
+
+_SOCKS_SCHEMES = frozenset({"socks5", "socks5h"})
+_SOCKS_PORT = 1080
+
+
+class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
+    """
+    An ``httpx.AsyncHTTPTransport`` that enforces pins inside the TLS handshake.
+
+    Give it to ``httpx.AsyncClient(transport=…)``, or to `PinnedAsyncClient` in ``mounts``. With ``transport=``, httpx
+    ignores the proxy environment variables, and ``proxy=`` and ``mounts=`` of the client go around the pins: give the
+    proxy to the transport, or use `PinnedAsyncClient`.
+
+    Args:
+        pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
+        verify: A context with the CAs to trust. It is made to yield pinset's TLS classes; its other users notice
+            nothing. By default the CAs that httpx trusts.
+        cert: A client certificate: a PEM file with key and chain, or (chain, key) or (chain, key, password).
+        trust_env: Whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` choose the CAs.
+        proxy: The proxy to go through. Its own TLS is verified by ``Proxy(ssl_context=…)`` and not pinned.
+        http1, http2, limits, uds, local_address, retries, socket_options: As in ``httpx.AsyncHTTPTransport``.
+            A pin failure is never retried.
+        session_resumption: Whether TLS sessions are resumed, which saves half of a handshake. The chain that earned a
+            session is judged by the policy in force each time; a session is used for an hour at most.
+
+    Raises:
+        PolicyError: *pins* makes no policy.
+        ContextError: *verify* is a context on which pins could not be enforced.
+    """
+
+    def __init__(
+        self,
+        pins: Pinner | Policy | Pins,
+        *,
+        verify: ssl.SSLContext | None = None,
+        cert: CertTypes | None = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        limits: httpx.Limits = httpx.Limits(max_connections=100, max_keepalive_connections=20),
+        proxy: ProxyTypes | None = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+        session_resumption: bool = True,
+    ) -> None:
+        # As in httpx: loading httpcore costs more than all the rest, and not every program makes a transport.
+        from pinset._connect import Connector  # noqa: PLC0415
+        from pinset._network import PinnedBackend  # noqa: PLC0415
+        from pinset._pool import PinnedPool  # noqa: PLC0415
+        from pinset._socks import SocksBackend  # noqa: PLC0415
+        from pinset._tls_layer import OriginContext  # noqa: PLC0415
+
+        self._pinner = as_pinner(pins)
+        if not (http1 or http2):
+            raise ContextError("http1=False and http2=False leave no protocol to speak; allow one")
+        context = origin_context(
+            self._pinner, verify, cert, protocols=alpn_protocols(http1=http1, http2=http2), trust_env=trust_env
+        )
+        sessions = SessionStore() if session_resumption else None
+
+        def context_for(host: str, port: int) -> OriginContext:  # noqa: ARG001 - the TLS object knows the host
+            return OriginContext(context, Enforcement(self._pinner, httpx_error, sessions, port))
+
+        backend, http_proxy = PinnedBackend(), None
+        if isinstance(proxy, (str, httpx.URL)):
+            proxy = httpx.Proxy(proxy)
+        if proxy is not None and proxy.url.scheme in _SOCKS_SCHEMES:
+            backend = SocksBackend(proxy.url.host, proxy.url.port or _SOCKS_PORT, proxy.raw_auth)
+        elif proxy is not None:
+            http_proxy = _http_proxy(proxy, trust_env=trust_env)
+        self._pool = PinnedPool(  # type: ignore[assignment]  # of httpcore's pool, httpx uses no more than this has
+            Connector(
+                backend=backend,
+                context_for=context_for,
+                proxy=http_proxy,
+                http1=http1,
+                http2=http2,
+                uds=uds,
+                local_address=local_address,
+                retries=retries,
+                socket_options=socket_options or (),
+            ),
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            rereadable=(httpx.ByteStream,),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """
+        Send *request*, over a connection that the policy in force accepts.
+
+        Returns:
+            The response; its ``extensions["pinset"]`` is the `Verdict` on the connection.
+
+        Raises:
+            RefusedError: As a class of this module, which is also an ``httpx.TransportError``.
+            HostError: The host of the URL has no canonical form.
+            httpx.TransportError: As ``httpx.AsyncHTTPTransport``.
+        """
+        check_request(self._pinner, request)
+        response = await super().handle_async_request(request)
+        stream = response.extensions.get("network_stream")
+        if stream is not None and request.url.scheme in TLS_SCHEMES:
+            verdict = stream.get_extra_info("pinset")
+            if verdict is None:
+                await response.aclose()
+                raise UnverifiedChainError(
+                    "the response came over a connection without a verdict", host=request.url.host
+                )
+            response.extensions["pinset"] = verdict
+        return response
+
+
+def _http_proxy(proxy: httpx.Proxy, *, trust_env: bool) -> HTTPProxy:
+    import httpcore  # noqa: PLC0415 - see PinnedAsyncTransport
+
+    from pinset._connect import HTTPProxy  # noqa: PLC0415 - likewise
+
+    url, context = proxy.url, proxy.ssl_context
+    if url.scheme == "https" and context is None:
+        context = shared_context(httpx.create_ssl_context, ("http/1.1",), trust_env=trust_env)
+    if url.scheme != "https" and context is not None:
+        raise ContextError(
+            "the proxy is spoken to without TLS, so its ssl_context has no use; use an https:// proxy URL"
+        )
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return HTTPProxy(
+        httpcore.Origin(url.raw_scheme, url.raw_host, port), proxy.raw_auth, tuple(proxy.headers.raw), context
+    )

@@ -1,0 +1,43 @@
+"""
+The blocking modules and those for httpx2 are made from the others.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import httpx2
+import pytest
+
+import pinset.httpx
+import pinset.httpx2
+
+TOOL = Path(__file__).parents[1] / "tools" / "twins.py"
+NAMES = ["PinnedAsyncClient", "PinnedAsyncTransport", "PinnedClient", "PinnedTransport"]
+
+
+def test_twins_are_fresh() -> None:
+    """Who mends one of a pair runs the tool."""
+    done = subprocess.run([sys.executable, TOOL, "--check"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(name for name in pinset.httpx.__all__ if name.endswith("Error"))])
+def test_flavours_do_not_mix(name) -> None:
+    """Clients of SDKs look through the whole ancestry: a class of the other httpx there is refused."""
+    for module, root, other in ((pinset.httpx, "httpx", "httpx2"), (pinset.httpx2, "httpx2", "httpx")):
+        roots = {base.__module__.split(".")[0] for base in getattr(module, name).__mro__}
+        assert root in roots
+        assert other not in roots
+        assert getattr(module, name).__module__ == module.__name__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_subclasses(name) -> None:
+    """What checks for httpx's own classes is content."""
+    base = name.replace("Pinned", "").replace("Transport", "HTTPTransport")
+    assert issubclass(getattr(pinset.httpx, name), getattr(httpx, base))
+    assert issubclass(getattr(pinset.httpx2, name), getattr(httpx2, base))
