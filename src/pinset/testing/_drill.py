@@ -254,14 +254,13 @@ class Traffic:
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        begin = loop.time()
-        number = 0
+        due = loop.time()
         while True:
             task = loop.create_task(self._send(self.tally))
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
-            number += 1
-            await asyncio.sleep(begin + number / self._rate - loop.time())
+            due = max(due + 1 / self._rate, loop.time())  # what a stall of the machine has missed is not made up for
+            await asyncio.sleep(due - loop.time())
 
     async def _send(self, tally: Tally) -> None:
         try:
@@ -298,25 +297,20 @@ async def run_drill(
         async with PinnedAsyncClient(stage.pinner, verify=trust, trust_env=False, http2=stage.http2) as client:
             traffic = Traffic(client, stage.nginx.url, rate, stage.label)
             async with traffic.running():
-                start, key = loop.time(), "A"
+                start, key, during = loop.time(), "A", traffic.tally
                 for step in stage.steps():
-                    during, begin = Tally(), loop.time() - start
-                    traffic.tally = during
+                    begin = loop.time() - start
                     await step.act()
                     traffic.tally = after = Tally()
                     await asyncio.sleep(hold)
+                    # What begins while the last answers are awaited may live to see the next step: it counts there.
+                    traffic.tally = coming = Tally()
                     await traffic.settle()
-                    timeline.append(
-                        Stretch(
-                            step=step,
-                            begin=begin,
-                            during=during,
-                            after=after,
-                            is_as_expected=_is_as_expected(step, key, during, after),
-                        )
-                    )
-                    on_stretch(timeline[-1])
-                    key = step.key
+                    as_expected = _is_as_expected(step, key, during, after)
+                    stretch = Stretch(step=step, begin=begin, during=during, after=after, is_as_expected=as_expected)
+                    timeline.append(stretch)
+                    on_stretch(stretch)
+                    key, during = step.key, coming
     return timeline
 
 
