@@ -63,6 +63,18 @@ def pinset_trust(
 
 
 @pytest.fixture
+def pinset_trusted(pinset_trust: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """
+    The same file, trusted by this very process: for apps that read trust from the environment.
+    """
+    from pinset.testing import trusting_environment
+
+    for name, value in trusting_environment(pinset_trust).items():
+        monkeypatch.setenv(name, value)
+    return pinset_trust
+
+
+@pytest.fixture
 def pinset_make_server(pinset_authority: Authority) -> Iterator[Callable[..., HTTPSServer]]:
     """
     Make running servers with the arguments of `pinset.testing.HTTPSServer`; they end with the test.

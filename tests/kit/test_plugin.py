@@ -5,6 +5,7 @@ The pytest plugin, in projects of their own: its fixtures do what a user wants, 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -93,6 +94,28 @@ def test_fixtures(project):
     assert "11 passed" in output, output
 
 
+def test_how_to(project, tmp_path):
+    """The tests of the how-to are tests, and pass."""
+    page = (ROOT / "docs" / "howto" / "test-your-app.md").read_text()
+    app = tmp_path / "my-app"
+    app.write_text(
+        f"#!{sys.executable}\n"
+        + textwrap.dedent("""
+        import asyncio, sys, pinset
+        pins = {"localhost": [f"sha256/{letter * 42}A=" for letter in "AB"]}
+        async def main():
+            async with pinset.PinnedAsyncClient(pins) as client:
+                await client.get(sys.argv[1])
+        asyncio.run(main())
+    """)
+    )
+    app.chmod(0o755)
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    backend = "@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    output = project("".join([*blocks, backend]), "-p", "anyio.pytest_plugin")
+    assert "10 passed" in output, output
+
+
 def test_a_test_that_proves_nothing_fails(project):
     """An app that never came, or does not know the authority, is no app that refused."""
     output = project("""
@@ -130,7 +153,7 @@ def test_every_fixture_says_what_it_is(project):
     output = project("", "--fixtures")
     names = {line.split()[0] for line in output.splitlines() if line.startswith("pinset_")}
     assert names == {name for name in vars(pytest_pinset) if name.startswith("pinset_")}
-    assert len(names) == 11
+    assert len(names) == 12
     assert "no docstring available" not in output.partition("defined from pytest_pinset")[2]
 
 

@@ -11,7 +11,7 @@ import typer
 
 from pinset.cli._output import Exit, next_step, progress, put_record, put_table, refusing, say
 from pinset.testing._drill import Stage, Stretch, run_drill
-from pinset.testing._nginx import find_nginx
+from pinset.testing._nginx import Nginx, find_nginx
 
 _COLUMNS = ("time", "part", "what happens", "served by", "refused", "failed", "as promised")
 
@@ -29,7 +29,8 @@ def drill_command(
     Needs nginx; everything is on the loopback interface and thrown away. Ends with 1 when something was not as promised.
     """
     with refusing():
-        stage = Stage(hold=hold, http2=not http1, program=find_nginx())
+        program = find_nginx()
+        stage = Stage(lambda first: Nginx(first, program, http2=not http1), hold=hold, http2=not http1)
         with progress("drilling", sum(1 for _ in stage.steps())) as advance:
             timeline = asyncio.run(run_drill(stage, rate=rate, hold=hold, on_stretch=lambda _: advance()))
     lost = sum(stretch.during.lost + stretch.after.lost for stretch in timeline if stretch.step.is_planned)

@@ -7,7 +7,7 @@ Everything listens on the loopback interface and lives as long as its ``with`` b
 
 from pinset.operate.interception import Contact, Reaction
 from pinset.testing._authority import Authority, Identity
-from pinset.testing._environment import proxied_environment, write_trust
+from pinset.testing._environment import proxied_environment, trusting_environment, write_trust
 from pinset.testing._hostile import HostileChain, hostile_chains
 from pinset.testing._interceptor import Interceptor
 from pinset.testing._observer import FrozenClock, RecordingObserver
@@ -28,5 +28,6 @@ __all__ = [
     "TLSServer",
     "hostile_chains",
     "proxied_environment",
+    "trusting_environment",
     "write_trust",
 ]

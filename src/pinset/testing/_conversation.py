@@ -239,7 +239,8 @@ class Conversation:
         """
         Hang up on both sides.
         """
-        for end in self._ends():
+        ends, self.inside, self._outside = self._ends(), None, None
+        for end in ends:
             with contextlib.suppress(OSError):
                 end.close()
         self.is_decided = self.is_closed = True

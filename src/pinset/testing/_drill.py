@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Protocol, Self
 
 import httpx
 
@@ -25,8 +27,7 @@ from pinset._pins import Pin
 from pinset._policy import OnExpiry, PinSet, Policy
 from pinset.httpx import PinnedAsyncClient
 from pinset.reports import Reporter
-from pinset.testing._authority import Authority
-from pinset.testing._nginx import Nginx
+from pinset.testing._authority import Authority, Identity
 
 _HOST = "localhost"
 
@@ -117,20 +118,37 @@ class Stretch:
         return self.during.failed + self.after.failed
 
 
+class Server(Protocol):
+    """
+    What serves while its ``with`` block lasts, and changes its certificate meanwhile: an nginx, or an `HTTPSServer`.
+    """
+
+    def __enter__(self) -> Self:
+        """Begin to serve."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it."""
+
+    def url(self) -> str:
+        """Where it serves, under the name ``localhost``."""
+
+    def show(self, identity: Identity) -> None:
+        """Change the certificate, for all connections from now on."""
+
+
 class Stage:
     """
-    The actors: an nginx, the keys and certificates that it may have, and a client's policy.
+    The actors: a server, the keys and certificates that it may have, and a client's policy.
 
     Args:
+        serve: Makes the server, from what it shows first.
         hold: Seconds between two steps.
-        http2: Whether client and server speak HTTP/2.
-        program: The path of nginx.
-
-    Raises:
-        InputError: nginx is not installed.
+        http2: Whether the client speaks HTTP/2.
     """
 
-    def __init__(self, *, hold: float, http2: bool, program: str = "") -> None:
+    def __init__(self, serve: Callable[[Identity], Server], *, hold: float, http2: bool) -> None:
         self._hold = hold
         self.http2 = http2
         self.old, self.new = Authority("Old"), Authority("New")
@@ -139,7 +157,7 @@ class Stage:
         successor = self.new.issue(_HOST, key=keys["C"].key)
         self.identities = keys | {"B (new)": moved, "C (new)": successor}
         self.pinner = Pinner(self._keys("A", "B"), observers=[Reporter()])  # refusals are meant here: not for the log
-        self.nginx = Nginx(keys["A"], program=program, http2=http2)
+        self.server = serve(keys["A"])
 
     def label(self, certificate: bytes) -> str:
         """
@@ -194,7 +212,7 @@ class Stage:
 
     def _show(self, label: str) -> Callable[[], Awaitable[None]]:
         async def act() -> None:
-            await asyncio.to_thread(self.nginx.show, self.identities[label])
+            await asyncio.to_thread(self.server.show, self.identities[label])
 
         return act
 
@@ -293,9 +311,9 @@ async def run_drill(
     loop = asyncio.get_running_loop()
     trust = stage.old.client_context(stage.new)
     timeline: list[Stretch] = []
-    with stage.nginx:
+    with stage.server:
         async with PinnedAsyncClient(stage.pinner, verify=trust, trust_env=False, http2=stage.http2) as client:
-            traffic = Traffic(client, stage.nginx.url, rate, stage.label)
+            traffic = Traffic(client, stage.server.url(), rate, stage.label)
             async with traffic.running():
                 start, key, during = loop.time(), "A", traffic.tally
                 for step in stage.steps():

@@ -48,9 +48,19 @@ def proxied_environment(proxy: str, trust_file: Path, base: Mapping[str, str] | 
     """
     environment = {name: value for name, value in (base or os.environ).items() if name not in _WAYS_ROUND}
     environment |= dict.fromkeys(PROXY_VARIABLES, proxy)
-    environment |= dict.fromkeys(TRUST_VARIABLES, str(trust_file))
+    environment |= trusting_environment(trust_file)
     # Node heeds the proxy variables only when it is told to, from 22.21 and 24 on.
     return environment | {"NODE_USE_ENV_PROXY": "1"}
+
+
+def trusting_environment(trust_file: Path) -> dict[str, str]:
+    """
+    The variables with which a program trusts the authorities of *trust_file*.
+
+    Args:
+        trust_file: Certificates in PEM.
+    """
+    return dict.fromkeys(TRUST_VARIABLES, str(trust_file))
 
 
 def write_trust(path: Path, root_pem: str) -> None:

@@ -48,13 +48,10 @@ class Nginx:
         identity: What it shows first.
         program: The path of nginx.
         http2: Whether it speaks HTTP/2, too.
-
-    Raises:
-        InputError: nginx is not installed.
     """
 
-    def __init__(self, identity: Identity, *, program: str = "", http2: bool = False) -> None:
-        self._program = program or find_nginx()
+    def __init__(self, identity: Identity, program: str, *, http2: bool = False) -> None:
+        self._program = program
         self._identity = identity
         self._http2 = http2
 
@@ -80,7 +77,6 @@ class Nginx:
     ) -> None:
         self._stop()
 
-    @property
     def url(self) -> str:
         """
         Its URL, under the name ``localhost``.
