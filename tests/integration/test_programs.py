@@ -13,6 +13,7 @@ import httpx
 import pytest
 from cli.transcripts import pinset
 from integration.programs import PROGRAMS
+from kit.projects import run_pytest
 
 from pinset import PinSet, Policy
 from pinset.formats import write_toml
@@ -22,18 +23,29 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
+def require_module():
+    """Skips the test without a module, or fails where all are required."""
+
+    def require(name):
+        if importlib.util.find_spec(name) is None:
+            if os.environ.get("PINSET_REQUIRE_INTEGRATION") == "1":
+                pytest.fail(f"{name} is not installed, and PINSET_REQUIRE_INTEGRATION=1 requires it")
+            pytest.skip(f"{name} is not installed")
+
+    return require
+
+
+@pytest.fixture
 def origin(lab):
     return lab.origins["ec", "TLSv1.3", "genuine"]
 
 
 @pytest.fixture
-def command(request, tmp_path, require_program, origin, lab):
+def command(request, tmp_path, require_program, require_module, origin, lab):
     """The command of a program for a path of its own, and the path."""
     program = request.param
-    if program.module and importlib.util.find_spec(program.module) is None:
-        if os.environ.get("PINSET_REQUIRE_INTEGRATION") == "1":
-            pytest.fail(f"{program.module} is not installed, and PINSET_REQUIRE_INTEGRATION=1 requires it")
-        pytest.skip(f"{program.module} is not installed")
+    if program.module:
+        require_module(program.module)
     path = lab.path(program.name)
     return program.command(tmp_path, require_program, origin.url(path), origin.identity), path
 
@@ -98,3 +110,56 @@ def test_behind_an_honest_proxy(command, origin, lab, tinyproxy, roots):
     arguments, path = command
     printed = _run(arguments, tinyproxy.url, roots)
     assert _was_reached(origin, lab, path), printed
+
+
+def test_fixtures_in_a_project_with_requests_and_aiohttp(tmp_path, require_module):
+    """Apps of other stacks, in one process with the fixtures: read without pins, and refusing with them."""
+    require_module("requests")
+    require_module("aiohttp")
+    output = run_pytest(
+        tmp_path,
+        """
+        import asyncio, aiohttp, requests
+        from requests.adapters import HTTPAdapter
+
+        class Pinned(HTTPAdapter):
+            def __init__(self, pins):
+                self._pins = pins
+                super().__init__(max_retries=0)
+
+            def proxy_manager_for(self, proxy, **options):
+                context = pinned_ssl_context(self._pins)
+                return super().proxy_manager_for(proxy, ssl_context=context, **options)
+
+        @pytest.mark.parametrize("pinned", [False, True])
+        def test_requests(pinset_server, pinset_intercepted, pinned):
+            with requests.Session() as session:
+                if pinned:
+                    session.mount("https://", Pinned(pinset_server.pins))
+                    with pytest.raises(requests.exceptions.SSLError):
+                        session.get(pinset_server.url())
+                    pinset_intercepted.assert_refused("localhost")
+                else:
+                    assert session.get(pinset_server.url()).status_code == 200
+                    pinset_intercepted.assert_accepted("localhost")
+
+        @pytest.mark.parametrize("pinned", [False, True])
+        def test_aiohttp(pinset_server, pinset_intercepted, pinset_trust, pinned):
+            trust = ssl.create_default_context(cafile=pinset_trust)
+            context = pinned_ssl_context(pinset_server.pins, cafile=str(pinset_trust)) if pinned else trust
+
+            async def get():
+                async with aiohttp.ClientSession(trust_env=True) as session:
+                    async with session.get(pinset_server.url(), ssl=context) as response:
+                        return response.status
+
+            if pinned:
+                with pytest.raises(aiohttp.ClientError):
+                    asyncio.run(get())
+                pinset_intercepted.assert_refused("localhost")
+            else:
+                assert asyncio.run(get()) == 200
+                pinset_intercepted.assert_accepted("localhost")
+        """,
+    )
+    assert "4 passed" in output, output

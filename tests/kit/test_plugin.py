@@ -4,7 +4,6 @@ The pytest plugin, in projects of their own: its fixtures do what a user wants, 
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,34 +12,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from kit.projects import run_pytest
 
 import pytest_pinset
 
 ROOT = Path(__file__).parent.parent.parent
-HEAD = """
-import os, ssl, subprocess, sys, urllib.request
-import httpx, pytest
-from pinset import PinMismatchError, PinnedAsyncClient, Pinner
-"""
 
 
 @pytest.fixture
 def project(tmp_path):
     """Run pytest on the text of a test module, in a project that knows nothing of ours."""
-
-    def run(text, *options):
-        (tmp_path / "test_app.py").write_text(HEAD + textwrap.dedent(text))
-        (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n')
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(tmp_path)]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed here
-        environment["PYTHONPATH"] = str(Path(pytest_pinset.__file__).parent.parent)
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120, env=environment
-        )
-        return done.stdout + done.stderr
-
-    return lambda text, *options: run(text, "-p", "pytest_pinset", *options)
+    return lambda text, *options: run_pytest(tmp_path, text, *options)
 
 
 def test_fixtures(project):
