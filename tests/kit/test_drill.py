@@ -86,7 +86,7 @@ def drill(monkeypatch):
     def run(server, *arguments):
         monkeypatch.setattr("pinset.cli._drill.find_nginx", lambda: "")
         monkeypatch.setattr("pinset.cli._drill.Nginx", server)
-        return pinset("drill", "--rate", "30", "--hold", "0.1", *arguments)
+        return pinset("drill", "--rate", "60", "--hold", "0.05", *arguments)
 
     return run
 

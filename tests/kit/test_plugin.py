@@ -52,15 +52,6 @@ def test_fixtures(project):
             subprocess.run([sys.executable, "-c", code, pinset_server.url()], env=pinset_environment, check=True)
             pinset_interceptor.assert_accepted("localhost")
 
-        def test_hostile(pinset_hostile_server, pinset_trust):
-            async def get():
-                trust = ssl.create_default_context(cafile=pinset_trust)
-                async with PinnedAsyncClient(pinset_hostile_server.pins, verify=trust, trust_env=False) as client:
-                    await client.get(pinset_hostile_server.url())
-            with pytest.raises(httpx.TransportError):
-                asyncio.run(get())
-            assert pinset_hostile_server.seen.requests == []
-
         def test_make(pinset_make_server, pinset_trust, pinset_observer, pinset_clock):
             first = pinset_make_server(http2=True)
             second = pinset_make_server("127.0.0.1", key="rsa", tls="1.2")
@@ -73,7 +64,7 @@ def test_fixtures(project):
             assert asyncio.run(get()).http_version == "HTTP/2"
             assert pinset_observer.outcomes("localhost") == ["matched"]
     """)
-    assert "11 passed" in output, output
+    assert "4 passed" in output, output
 
 
 def test_how_to(project, tmp_path):

@@ -19,7 +19,7 @@ _COLUMNS = ("time", "part", "what happens", "served by", "refused", "failed", "a
 def drill_command(
     *,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=1, max=1000)] = 20.0,
-    hold: Annotated[float, typer.Option(help="Seconds between two steps.", min=0.1, max=3600)] = 1.0,
+    hold: Annotated[float, typer.Option(help="Seconds between two steps.", min=0.05, max=3600)] = 1.0,
     http1: Annotated[bool, typer.Option("--http1", help="HTTP/1.1 instead of HTTP/2.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON record.")] = False,
 ) -> None:
