@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import signal
 import ssl
 import stat
@@ -106,6 +107,50 @@ def test_listed_host_that_was_not_tried(policy):
     assert said.status == 3
     assert said.out.splitlines()[2].split()[:3] == ["b.test", "not", "tried"]
     assert said.err.splitlines()[-1] == "next: let the program connect to every listed host, and run this again"
+
+
+BREAK_OFF = """
+import os, socket, ssl, sys, urllib.parse
+proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
+with socket.create_connection((proxy.hostname, proxy.port)) as plain:
+    plain.sendall(b"CONNECT a.test:443 HTTP/1.1\\r\\n\\r\\n")
+    plain.recv(4096)
+    out = ssl.MemoryBIO()
+    try:
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.test").do_handshake()
+    except ssl.SSLWantReadError:
+        plain.sendall(out.read())
+    plain.recv(4096)
+"""
+
+
+def test_breaking_off_needs_a_control(policy):
+    """Who breaks off in the handshake is not proven to have pins, until the same without pins has accepted."""
+    rules = policy(a_test="enforce")
+    said = pinset("intercept", "--policy", rules, *python(BREAK_OFF))
+    assert said.status == 3
+    assert said.out.splitlines()[1].split()[:3] == ["a.test", "broke", "off"]
+    assert "give the same program without its pins as --control" in said.err.splitlines()[-1]
+
+    accept = shlex.join(python(REFUSE.replace(".close()", ".sendall(b'hello')"), "a.test")[1:])
+    said = pinset("intercept", "--policy", rules, "--control", accept, *python(BREAK_OFF))
+    assert said.status == 0, said.out + said.err
+    assert "a control has shown that it knows the authority" in said.out
+    assert "0 B   1 " in said.out
+    assert said.err.splitlines()[-1] == "next: the same with every release, with --record for the evidence"
+
+    said = pinset("intercept", "--policy", rules, "--knows-authority", *python(BREAK_OFF))
+    assert said.status == 0
+    assert "it is said to know the authority" in said.out
+
+
+def test_control_that_does_not_accept(policy):
+    """A control that refuses, or does not come, shows nothing, and that is said."""
+    for code, seen in ((BREAK_OFF, "a.test: it hung up in the handshake"), ("pass", "nothing came through")):
+        control = shlex.join(python(code)[1:])
+        said = pinset("intercept", "--policy", policy(a_test="enforce"), "--control", control, *python(BREAK_OFF))
+        assert said.status == 3
+        assert f"the control did not accept an impostor: {seen}" in said.err
 
 
 def test_unlisted_and_report_only(policy):

@@ -43,7 +43,7 @@ import asyncio, sys, aiohttp
 from pinset import pinned_ssl_context
 
 async def main():
-    context = pinned_ssl_context({"localhost": sys.argv[2:]})
+    context = pinned_ssl_context({"localhost": sys.argv[2:]}) if len(sys.argv) > 2 else True
     async with aiohttp.ClientSession(trust_env=True) as session, session.get(sys.argv[1], ssl=context) as response:
         print(response.status)
 
@@ -100,6 +100,7 @@ class Program:
         module: What its Python has to have.
         script: What is written to a file and run; none for a program that needs none.
         pins: Its arguments for the pins of an identity; none if it has none.
+        control: Whether it breaks off in the handshake, so that only the same without pins shows that it is the pins.
     """
 
     name: str
@@ -107,13 +108,14 @@ class Program:
     module: str = ""
     script: str = ""
     pins: object = None
+    control: bool = False
 
     @property
     def is_pinned(self):
         """Whether it has pins."""
         return self.pins is not None
 
-    def command(self, directory, find, url, identity):
+    def command(self, directory, find, url, identity, *, pinned=True):
         """What to run to fetch *url* from a server with *identity*."""
         program = find(self.binary) if self.binary else sys.executable
         command = [program]
@@ -123,7 +125,7 @@ class Program:
             command.append(str(file))
         else:
             command += ["-q", "-sS", "--max-time", "20"]
-        pins = self.pins(identity) if self.pins else []
+        pins = self.pins(identity) if self.pins and pinned else []
         return [*command, *pins, url] if not self.script else [*command, url, *pins]
 
 
@@ -150,9 +152,9 @@ PROGRAMS = (
     Program("requests-pinned", module="requests", script=_REQUESTS, pins=_fingerprint),
     Program("aiohttp", module="aiohttp", script=_AIOHTTP),
     Program("aiohttp-fingerprint", module="aiohttp", script=_AIOHTTP, pins=_fingerprint),
-    Program("aiohttp-pinset", module="aiohttp", script=_AIOHTTP_PINSET, pins=_pinset),
+    Program("aiohttp-pinset", module="aiohttp", script=_AIOHTTP_PINSET, pins=_pinset, control=True),
     Program("node", binary="node", script=_NODE),
-    Program("node-pinned", binary="node", script=_NODE, pins=lambda identity: [_digest(identity)]),
+    Program("node-pinned", binary="node", script=_NODE, pins=lambda identity: [_digest(identity)], control=True),
     Program("openai", module="openai", script=_OPENAI),
-    Program("openai-pinset", module="openai", script=_OPENAI, pins=_pinset),
+    Program("openai-pinset", module="openai", script=_OPENAI, pins=_pinset, control=True),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 
 import httpx
@@ -17,7 +18,7 @@ from kit.projects import run_pytest
 
 from pinset import PinSet, Policy
 from pinset.formats import write_toml
-from pinset.testing import proxied_environment
+from pinset.testing import proxied_environment, trusting_environment
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +48,8 @@ def command(request, tmp_path, require_program, require_module, origin, lab):
     if program.module:
         require_module(program.module)
     path = lab.path(program.name)
-    return program.command(tmp_path, require_program, origin.url(path), origin.identity), path
+    control = program.command(tmp_path, require_program, origin.url(lab.path("control")), origin.identity, pinned=False)
+    return program.command(tmp_path, require_program, origin.url(path), origin.identity), path, control
 
 
 @pytest.fixture
@@ -76,12 +78,13 @@ def _was_reached(origin, lab, path):
 def test_behind_our_interceptor(request, command, origin, lab, roots, tmp_path):
     """Without pins a program is found to accept, with pins to refuse; the server's log agrees."""
     program = next(p for p in PROGRAMS if p.name == request.node.callspec.id)
-    arguments, path = command
+    arguments, path, control = command
     policy = tmp_path / "pins.toml"
     policy.write_text(write_toml(Policy((PinSet(name="localhost", pins=lab.pins(origin)["localhost"]),))))
     history = tmp_path / "history.jsonl"
+    controlled = ["--control", shlex.join(map(str, control))] if program.control else []
     said = pinset(
-        "intercept", "--policy", policy, "--ca-file", roots, "--record", history, "--timeout", "30", "--json", "--",
+        "intercept", *controlled, "--policy", policy, "--ca-file", roots, "--record", history, "--timeout", "30", "--json", "--",
         *arguments,
     )  # fmt: skip
     [host] = json.loads(said.out)["hosts"]
@@ -93,11 +96,22 @@ def test_behind_our_interceptor(request, command, origin, lab, roots, tmp_path):
     assert json.loads(history.read_text()) == host
 
 
+@pytest.mark.parametrize("command", [pytest.param(p, id=p.name) for p in PROGRAMS if not p.is_pinned], indirect=True)
+def test_who_does_not_know_the_authority(command, roots):
+    """A program that trusts the genuine authority alone has no pins, refuses, and is not praised for it."""
+    arguments, _, _ = command
+    trust = [f"{name}={roots}" for name in trusting_environment(roots)]
+    said = pinset("intercept", "--ca-file", roots, "--timeout", "30", "--json", "--", "env", *trust, *arguments)
+    [host] = json.loads(said.out)["hosts"]
+    assert (said.status, host["meaning"], host["sent"]) == (3, "unproven", 0), said.out
+    assert host["result"] in {"untrusted", "broke-off"}
+
+
 @pytest.mark.parametrize("command", [pytest.param(p, id=p.name) for p in PROGRAMS], indirect=True)
 def test_behind_mitmproxy(request, command, origin, lab, mitmproxy, tmp_path):
     """The same programs, the same verdicts: what mitmproxy was let pass on is what ours was."""
     program = next(p for p in PROGRAMS if p.name == request.node.callspec.id)
-    arguments, path = command
+    arguments, path, _ = command
     trust = tmp_path / "trust.pem"
     trust.write_text(mitmproxy["authority"].root_pem)
     printed = _run(arguments, mitmproxy["connect"], trust)
@@ -107,7 +121,7 @@ def test_behind_mitmproxy(request, command, origin, lab, mitmproxy, tmp_path):
 @pytest.mark.parametrize("command", [pytest.param(p, id=p.name) for p in PROGRAMS if p.is_pinned], indirect=True)
 def test_behind_an_honest_proxy(command, origin, lab, tinyproxy, roots):
     """The pins are right: nobody impersonates the server, and every pinned program gets to it."""
-    arguments, path = command
+    arguments, path, _ = command
     printed = _run(arguments, tinyproxy.url, roots)
     assert _was_reached(origin, lab, path), printed
 
@@ -138,7 +152,7 @@ def test_fixtures_in_a_project_with_requests_and_aiohttp(tmp_path, require_modul
                     session.mount("https://", Pinned(pinset_server.pins))
                     with pytest.raises(requests.exceptions.SSLError):
                         session.get(pinset_server.url())
-                    pinset_intercepted.assert_refused("localhost")
+                    pinset_intercepted.assert_refused("localhost", knows_authority=True)
                 else:
                     assert session.get(pinset_server.url()).status_code == 200
                     pinset_intercepted.assert_accepted("localhost")
@@ -156,7 +170,7 @@ def test_fixtures_in_a_project_with_requests_and_aiohttp(tmp_path, require_modul
             if pinned:
                 with pytest.raises(aiohttp.ClientError):
                     asyncio.run(get())
-                pinset_intercepted.assert_refused("localhost")
+                pinset_intercepted.assert_refused("localhost", knows_authority=True)
             else:
                 assert asyncio.run(get()) == 200
                 pinset_intercepted.assert_accepted("localhost")

@@ -79,15 +79,46 @@ async def test_who_has_pins_refuses(interceptor, server, trust, road, http2):
     async with PinnedAsyncClient(server.pins, verify=trust, proxy=proxy, http2=http2) as client:
         with pytest.raises(PinMismatchError) as caught:
             await client.get(server.url())
-    interceptor.assert_refused(HOST)
+    interceptor.assert_refused(HOST, knows_authority=True)
     contact = only(interceptor)
     assert contact.sent == 0
     assert str(contact.shown) == str(Pin.from_certificate(caught.value.verdict.chain[0].der))
     assert interceptor.refused == {HOST: 1}
     assert interceptor.intercepted == {}
     assert len(server.seen.requests) == seen
-    with pytest.raises(AssertionError, match="expected that the impostor is accepted, and saw refused"):
+    with pytest.raises(AssertionError, match="expected that the impostor is accepted, and saw broke-off"):
         interceptor.assert_accepted(HOST)
+
+
+@pytest.mark.asyncio
+async def test_control(interceptor, server, trust):
+    """Who breaks off in the handshake has shown nothing, unless it accepts the same host without pins in a control."""
+
+    async def fetch(verify, pins=None):
+        made = PinnedAsyncClient(pins, **verify) if pins else httpx.AsyncClient(**verify)
+        async with made as one:
+            return await one.get(server.url())
+
+    options = {"verify": trust, "proxy": interceptor.url}
+    with pytest.raises(PinMismatchError):
+        await fetch(options, server.pins)
+    with pytest.raises(AssertionError, match=r"saw broke-off\n(.*\n)+  So do clients that do not know the authority"):
+        interceptor.assert_refused(HOST)
+    with interceptor.control():
+        assert (await fetch(options)).status_code == 200
+    interceptor.assert_refused(HOST)
+    assert [contact.is_control for contact in interceptor.contacts] == [False, True]
+
+
+@pytest.mark.asyncio
+async def test_clients_that_hang_up_without_a_word(interceptor, server, genuine):
+    """httpx on asyncio that does not know the authority looks to the server like a client with pins: no proof."""
+    async with httpx.AsyncClient(verify=genuine.client_context(), proxy=interceptor.url) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(server.url())
+    assert interceptor.reaction(HOST) is Reaction.BROKE_OFF
+    with pytest.raises(AssertionError, match="saw broke-off"):
+        interceptor.assert_refused(HOST)
 
 
 def test_nobody_came(interceptor):
@@ -139,13 +170,13 @@ def client_hello(host=HOST, context=None):
 
 
 def test_break_off_in_the_handshake(interceptor):
-    """A client that was shown the certificate and hangs up without a word has refused."""
+    """A client that was shown the certificate and hangs up without a word has refused it, for whatever reason."""
     with tunnel(interceptor) as plain:
         plain.sendall(client_hello()[0])
         plain.recv(65536)
     contact = only(interceptor)
     assert (contact.reaction, contact.detail) == (
-        Reaction.REFUSED,
+        Reaction.BROKE_OFF,
         "it hung up in the handshake, without an alert",
     )
 
@@ -153,17 +184,17 @@ def test_break_off_in_the_handshake(interceptor):
 @pytest.mark.parametrize(
     ("alert", "reaction"),
     [
-        (42, Reaction.REFUSED),
-        (46, Reaction.REFUSED),
-        (40, Reaction.REFUSED),
-        (80, Reaction.REFUSED),
+        (42, Reaction.BROKE_OFF),
+        (46, Reaction.BROKE_OFF),
+        (40, Reaction.BROKE_OFF),
+        (80, Reaction.BROKE_OFF),
         (48, Reaction.UNTRUSTED),
         (70, Reaction.UNFINISHED),
         (45, Reaction.UNFINISHED),
     ],
 )
 def test_alerts(interceptor, alert, reaction):
-    """Alerts about the certificate are refusals; those about versions and the like are none."""
+    """Of the alerts about a certificate one is clear, unknown CA; those about versions and the like say nothing."""
     context = ssl.create_default_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # where alerts in the handshake are in the clear
     with tunnel(interceptor) as plain:
@@ -273,7 +304,7 @@ async def test_nothing_is_passed_on_without_an_upstream(rogue, server, trust):
             with pytest.raises(PinMismatchError):
                 await client.get("https://other.example.com/")
         interceptor.assert_accepted("api.example.com")
-        interceptor.assert_refused("other.example.com")
+        interceptor.assert_refused("other.example.com", knows_authority=True)
     assert server.seen.connections == seen
 
 

@@ -14,6 +14,7 @@ from pinset.operate.interception import (
     Contact,
     Meaning,
     Reaction,
+    conclude,
     document_of,
     judge,
     worst,
@@ -25,10 +26,17 @@ PINS = [Pin(PinKind.SPKI, bytes([number]) * 32) for number in (1, 2)]
 READ = [Reaction.CLEARTEXT, Reaction.ACCEPTED]
 
 
-def contact(host="api.example.com", reaction=Reaction.REFUSED, *, port=443, sent=0):
+def contact(host="api.example.com", reaction=Reaction.REFUSED, *, port=443, sent=0, is_control=False):
     """One connection."""
     return Contact(
-        at=NOW, host=host, port=port, reaction=reaction, detail=f"it was {reaction}", sent=sent, shown=PINS[1]
+        at=NOW,
+        host=host,
+        port=port,
+        reaction=reaction,
+        detail=f"it was {reaction}",
+        sent=sent,
+        shown=PINS[1],
+        is_control=is_control,
     )
 
 
@@ -121,8 +129,70 @@ def test_hosts_and_ports_are_apart():
     ]
     first, second = judge(contacts, policy(), NOW)
     assert (first.port, first.sent, len(first.contacts), first.meaning) == (443, 7, 3, Meaning.FAILS)
-    assert first.decisive is contacts[0]
+    assert first.detail == "it was accepted"
     assert (second.port, second.sent, second.meaning) == (8443, 0, Meaning.HOLDS)
+
+
+def test_breaking_off_proves_nothing_by_itself():
+    """Who breaks off in the handshake may just not know the authority."""
+    [finding] = judge([contact(reaction=Reaction.BROKE_OFF)], policy(), NOW)
+    assert (finding.reaction, finding.meaning) == (Reaction.BROKE_OFF, Meaning.UNPROVEN)
+
+
+def test_breaking_off_after_a_control():
+    """The same host, without pins, accepted: so it was the pins."""
+    control = contact(reaction=Reaction.ACCEPTED, is_control=True, sent=9)
+    [finding] = judge([control, contact(reaction=Reaction.BROKE_OFF)], policy(), NOW)
+    assert (finding.reaction, finding.meaning, finding.sent) == (Reaction.REFUSED, Meaning.HOLDS, 0)
+    assert finding.detail == "it was broke-off; a control has shown that it knows the authority"
+    assert len(finding.contacts) == 1
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        contact(reaction=Reaction.BROKE_OFF, is_control=True),
+        contact(reaction=Reaction.REFUSED, is_control=True),
+        contact(reaction=Reaction.CLEARTEXT, is_control=True),
+        contact("other.example.com", Reaction.ACCEPTED, is_control=True),
+    ],
+    ids=["that broke off", "that refused", "without TLS", "of another host"],
+)
+def test_control_that_shows_nothing(control):
+    """Only acceptance shows it, and only for the same host: another host may be another library's."""
+    [finding] = judge([control, contact(reaction=Reaction.BROKE_OFF)], policy(), NOW)
+    assert finding.meaning is Meaning.UNPROVEN
+
+
+def test_breaking_off_of_who_is_said_to_know():
+    """A person may know."""
+    [finding] = judge([contact(reaction=Reaction.BROKE_OFF)], policy(), NOW, knows_authority=True)
+    assert (finding.reaction, finding.meaning) == (Reaction.REFUSED, Meaning.HOLDS)
+    assert finding.detail == "it was broke-off; it is said to know the authority"
+
+
+@pytest.mark.parametrize("reaction", [Reaction.ACCEPTED, Reaction.UNTRUSTED, Reaction.UNFINISHED])
+def test_a_control_changes_nothing_else(reaction):
+    """It explains a breaking off, and nothing besides."""
+    control = contact(reaction=Reaction.ACCEPTED, is_control=True)
+    [finding] = judge([control, contact(reaction=reaction)], policy(), NOW, knows_authority=True)
+    assert finding.reaction is reaction
+
+
+def test_a_control_alone():
+    """It is no finding."""
+    assert [f.host for f in judge([contact(is_control=True)], None, NOW)] == []
+
+
+def test_together():
+    """One failure fails all; without a refusal, or with a host unproven, nothing is proven."""
+    accepted, refused = contact("a.test", Reaction.ACCEPTED), contact("b.test")
+    unproven = contact("c.test", Reaction.UNTRUSTED)
+    assert conclude(judge([refused, accepted, unproven], None, NOW)) is Meaning.FAILS
+    assert conclude(judge([refused, unproven], None, NOW)) is Meaning.UNPROVEN
+    assert conclude(judge([refused], None, NOW)) is Meaning.HOLDS
+    assert conclude([]) is Meaning.UNPROVEN
+    assert conclude(judge([accepted], policy(mode="report-only"), NOW)) is Meaning.UNPROVEN
 
 
 def test_record():

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from contextlib import ExitStack
@@ -40,16 +41,33 @@ _SAYS = {
     Reaction.REFUSED: "refused the impostor",
     Reaction.ACCEPTED: "ACCEPTED IT",
     Reaction.CLEARTEXT: "SENT CLEARTEXT",
+    Reaction.BROKE_OFF: "broke off",
     Reaction.UNTRUSTED: "does not know the test authority",
     Reaction.UNFINISHED: "no handshake",
     None: "not tried",
 }
+_ADVICE = {
+    Reaction.BROKE_OFF: "show that the program trusts the test authority, or breaking off proves nothing: give the same "
+    "program without its pins as --control, and see that it accepts",
+    Reaction.UNTRUSTED: "make the program trust the certificate of --ca-out by an option of its own, and run this again",
+    Reaction.UNFINISHED: "let the program finish, and run this again",
+    Reaction.REFUSED: "let the program connect to every listed host, and run this again",
+    Reaction.ACCEPTED: "let the program connect to a host whose rule enforces, and run this again",
+}
+_NOTHING_CAME = "nothing came through: give the program the proxy of --listen 127.0.0.1:8080 by an option of its own"
+_TWICE = "watch it fail once: give the same program without its pins as --control, and see that it accepts"
 _DAYS = 2  # a phone keeps an authority that somebody forgot to take off again
 
 
 def intercept_command(
     command: Annotated[list[str] | None, typer.Argument(help="A program and its arguments, after --.")] = None,
     *,
+    control: Annotated[
+        str | None, typer.Option(help="The same program without its pins, run first: it must accept the impostor.")
+    ] = None,
+    knows_authority: Annotated[
+        bool, typer.Option("--knows-authority", help="The program is known to trust --ca-out or the usual variables.")
+    ] = False,
     policy: Annotated[Path | None, typer.Option(help="The hosts that should be pinned; without it, all.")] = None,
     record: Annotated[Path | None, typer.Option(help="Append what was found, one JSON line a host.")] = None,
     listen: Annotated[
@@ -77,15 +95,19 @@ def intercept_command(
             ca_out.write_text(interceptor.authority.root_pem, encoding="ascii")
         _start(stack, interceptor)
         status = None
+        if control:
+            with interceptor.control():
+                run_behind(interceptor, shlex.split(control), timeout=timeout)
         if command:
             status = run_behind(interceptor, command, timeout=timeout)
         else:
             _wait_for_interrupt(interceptor)
         now = datetime.now(UTC).replace(microsecond=0)
-        findings = judge(interceptor.contacts, loaded, now)
+        findings = judge(interceptor.contacts, loaded, now, knows_authority=knows_authority)
         if file is not None:
             file.writelines(write_finding(finding, now) for finding in findings)
-    report = _Report(policy, command, status, findings, file)
+    controls = [contact for contact in interceptor.contacts if contact.is_control] if control else None
+    report = _Report(command, status, findings, controls, file)
     if as_json:
         hosts = [document_of(finding, now) for finding in findings]
         put_record({"command": command, "status": status, "conclusion": conclude(findings).value, "hosts": hosts})
@@ -142,14 +164,13 @@ def _wait_for_interrupt(interceptor: Interceptor) -> None:
 
 
 def _row(finding: Finding) -> list[str]:
-    decisive = finding.decisive
     return [
         finding.host if finding.port in {0, 443} else f"{finding.host}:{finding.port}",
         _SAYS[finding.reaction],
         f"{finding.sent} B",
         str(len(finding.contacts)),
         _rule(finding),
-        decisive.detail if decisive else "-",
+        finding.detail or "-",
     ]
 
 
@@ -163,10 +184,10 @@ def _rule(finding: Finding) -> str:
 class _Report:
     """The words after the table."""
 
-    policy: Path | None
     command: list[str] | None
     status: int | None
     findings: list[Finding]
+    controls: list[Contact] | None
     file: TextIO | None
 
     def say(self) -> None:
@@ -174,6 +195,9 @@ class _Report:
         if self.command:
             ended = "was ended" if self.status is None else f"ended with status {self.status}"
             say(f"{self.command[0]} {ended}")
+        if self.controls is not None and not any(each.reaction is Reaction.ACCEPTED for each in self.controls):
+            seen = ", ".join(f"{each.host}: {each.detail}" for each in self.controls) or "nothing came through"
+            say(f"the control did not accept an impostor: {seen}", style="yellow")
         if self.file is not None:
             say(f"{len(self.findings)} records appended to {self.file.name}")
         number = {meaning: sum(each.meaning is meaning for each in self.findings) for meaning in Meaning}
@@ -185,15 +209,9 @@ class _Report:
 
     def _next(self) -> str:
         reactions = {finding.reaction for finding in self.findings}
-        for finding in self.findings:
-            if finding.meaning is Meaning.FAILS:
-                return (
-                    f"pin {finding.host}: pinset fetch {finding.host}, give the pins to the program, and run this again"
-                )
-        if Reaction.UNTRUSTED in reactions:
-            return "make the program trust the certificate of --ca-out by an option of its own, and run this again"
-        if not self.findings or reactions == {None}:
-            return "nothing came through: give the program the proxy of --listen 127.0.0.1:8080 by an option of its own"
-        if conclude(self.findings) is Meaning.UNPROVEN:
-            return "let the program connect to every listed host, and run this again"
-        return "watch it fail once: the same program without its pins must accept the impostor"
+        failed = next((finding.host for finding in self.findings if finding.meaning is Meaning.FAILS), "")
+        if failed:
+            return f"pin {failed}: pinset fetch {failed}, give the pins to the program, and run this again"
+        if conclude(self.findings) is Meaning.HOLDS:
+            return _TWICE if self.controls is None else "the same with every release, with --record for the evidence"
+        return next((advice for reaction, advice in _ADVICE.items() if reaction in reactions), _NOTHING_CAME)

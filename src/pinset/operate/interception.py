@@ -3,8 +3,9 @@ What clients do when they are shown an impostor, and what that says of a program
 
 Rules of this module:
 
-1. Only a client that broke off *because of a certificate* has refused. What ended earlier, or because the client does not
-   know the impostor's authority, says nothing of pins, and counts as no proof.
+1. Only a client that *trusts the impostor's authority* and leaves all the same has refused. Who finished the handshake has
+   shown that it does. Who broke off in it has shown nothing: clients on asyncio hang up without a word for both reasons, and
+   Java, Go and browsers have one alert for both. Then a control has to show it: the same host, without pins, accepted.
 2. The worst that a host was given decides: a program that refuses once and then tries without pins has accepted.
 3. What was sent is counted, never kept.
 """
@@ -32,7 +33,9 @@ class Reaction(StrEnum):
     ACCEPTED = "accepted"
     """It took the impostor for the host, and went on."""
     REFUSED = "refused"
-    """It broke off at the impostor's certificate, and sent nothing."""
+    """It trusts the authority of the impostor, left at its certificate, and sent nothing."""
+    BROKE_OFF = "broke-off"
+    """It left in the handshake: because of pins, or because it does not know the authority."""
     UNTRUSTED = "untrusted"
     """It does not know the authority of the impostor: it would have refused without pins, too."""
     UNFINISHED = "unfinished"
@@ -56,6 +59,21 @@ def worst(reactions: Iterable[Reaction]) -> Reaction | None:
     return min(reactions, key=_ORDER.index, default=None)
 
 
+def reaction_of(contacts: Iterable[Contact], host: str, *, knows_authority: bool = False) -> Reaction | None:
+    """
+    What a client did with the impostors of *host*, all things considered; None when it did not come.
+
+    Args:
+        contacts: All connections; those of a control show that the client knows the authority, and count no further.
+        host: Canonical.
+        knows_authority: Whether that is known anyway.
+    """
+    here = [contact for contact in contacts if contact.host == host]
+    found = worst(contact.reaction for contact in here if not contact.is_control)
+    knows = knows_authority or any(contact.is_control and contact.reaction is Reaction.ACCEPTED for contact in here)
+    return Reaction.REFUSED if found is Reaction.BROKE_OFF and knows else found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
     """
@@ -69,6 +87,7 @@ class Contact:
         detail: How that was seen, in words.
         sent: How many bytes the impostor could read.
         shown: The pin of the impostor's key; None where it did not come to that.
+        is_control: Whether it was made without pins, to see that the client knows the authority.
     """
 
     at: datetime
@@ -78,6 +97,7 @@ class Contact:
     detail: str
     sent: int = 0
     shown: Pin | None = None
+    is_control: bool = False
 
 
 class Meaning(StrEnum):
@@ -105,21 +125,18 @@ class Finding:
         port: The port; 0 for a rule.
         rule: The pin set that applies; None without.
         contacts: The connections, in their order.
+        reaction: What the program did, all things considered; None where the host was not tried.
         meaning: What it means.
+        detail: How that was seen, in words.
     """
 
     host: str
     port: int
     rule: PinSet | None
     contacts: tuple[Contact, ...]
+    reaction: Reaction | None
     meaning: Meaning
-
-    @property
-    def reaction(self) -> Reaction | None:
-        """
-        The reaction that counts; None where the host was not tried.
-        """
-        return worst(contact.reaction for contact in self.contacts)
+    detail: str = ""
 
     @property
     def sent(self) -> int:
@@ -129,35 +146,65 @@ class Finding:
         return sum(contact.sent for contact in self.contacts)
 
     @property
-    def decisive(self) -> Contact | None:
+    def shown(self) -> Pin | None:
         """
-        The first connection with the reaction that counts.
+        The pin of the key that the impostor showed; None where it did not come to that.
         """
-        return next((contact for contact in self.contacts if contact.reaction is self.reaction), None)
+        return _decisive(self.contacts).shown if self.contacts else None
 
 
-def judge(contacts: Sequence[Contact], policy: Policy | None, now: datetime) -> list[Finding]:
+def judge(
+    contacts: Sequence[Contact], policy: Policy | None, now: datetime, *, knows_authority: bool = False
+) -> list[Finding]:
     """
     What the connections of a program say of its pins, host by host; then the rules of the policy that were not tried.
 
     Args:
-        contacts: Its connections.
+        contacts: Its connections, with those of a control.
         policy: What should be pinned; without one, every host should.
         now: The present instant, aware: an expired pin set may ask for nothing.
+        knows_authority: Whether the program is known to trust the authority of the impostors.
     """
     groups: dict[tuple[str, int], list[Contact]] = {}
     for contact in contacts:
-        groups.setdefault((contact.host, contact.port), []).append(contact)
+        if not contact.is_control:
+            groups.setdefault((contact.host, contact.port), []).append(contact)
+    controls = [contact for contact in contacts if contact.is_control]
     findings = []
     for (host, port), group in groups.items():
         rule = policy.find(host) if policy else None
-        meaning = _meaning(worst(each.reaction for each in group), is_listed=policy is None or _asks(rule, now))
-        findings.append(Finding(host=host, port=port, rule=rule, contacts=tuple(group), meaning=meaning))
+        reaction = reaction_of([*controls, *group], host, knows_authority=knows_authority)
+        findings.append(
+            Finding(
+                host=host,
+                port=port,
+                rule=rule,
+                contacts=tuple(group),
+                reaction=reaction,
+                meaning=_meaning(reaction, is_listed=policy is None or _asks(rule, now)),
+                detail=_detail(group, reaction, was_told=knows_authority),
+            )
+        )
     tried = {id(finding.rule) for finding in findings}
     untried = [rule for rule in (policy.pin_sets if policy else ()) if id(rule) not in tried and _asks(rule, now)]
     return findings + [
-        Finding(host=rule.name, port=0, rule=rule, contacts=(), meaning=Meaning.UNPROVEN) for rule in untried
+        Finding(host=rule.name, port=0, rule=rule, contacts=(), reaction=None, meaning=Meaning.UNPROVEN)
+        for rule in untried
     ]
+
+
+def _detail(group: Sequence[Contact], reaction: Reaction | None, *, was_told: bool) -> str:
+    decisive = _decisive(group)
+    if decisive.reaction is reaction:
+        return decisive.detail
+    return (
+        f"{decisive.detail}; {'it is said to know' if was_told else 'a control has shown that it knows'} the authority"
+    )
+
+
+def _decisive(contacts: Sequence[Contact]) -> Contact:
+    """The first of the connections that count."""
+    return min(contacts, key=lambda contact: _ORDER.index(contact.reaction))
 
 
 def _asks(rule: PinSet | None, now: datetime) -> bool:
@@ -193,7 +240,6 @@ def document_of(finding: Finding, now: datetime) -> dict[str, object]:
         finding: What was found.
         now: When.
     """
-    decisive = finding.decisive
     return {
         "at": utc_text(now),
         "host": finding.host,
@@ -202,8 +248,8 @@ def document_of(finding: Finding, now: datetime) -> dict[str, object]:
         "pins": [str(pin) for pin in finding.rule.all_pins] if finding.rule else [],
         "result": finding.reaction.value if finding.reaction else "untried",
         "meaning": finding.meaning.value,
-        "detail": decisive.detail if decisive else "",
-        "shown": str(decisive.shown) if decisive and decisive.shown else None,
+        "detail": finding.detail,
+        "shown": str(finding.shown) if finding.shown else None,
         "connections": len(finding.contacts),
         "sent": finding.sent,
     }

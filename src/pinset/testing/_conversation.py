@@ -78,6 +78,7 @@ class Conversation:
         impostors: Makes the impostor's certificate.
         upstream: The road to the genuine server; None for none.
         now: The present instant, aware.
+        is_control: Whether this is to show that the client knows the authority.
         note: Is given the host and what the client sent.
 
     Attributes:
@@ -93,11 +94,13 @@ class Conversation:
         upstream: Upstream | None,
         *,
         now: datetime,
+        is_control: bool,
         note: Callable[[str, bytes], None],
     ) -> None:
         self._impostors = impostors
         self._upstream = upstream
         self._now = now
+        self._is_control = is_control
         self._note = note
         self._decided: tuple[Reaction, str] | None = None
         self._outside: socket.socket | None = None
@@ -124,6 +127,7 @@ class Conversation:
             detail=detail,
             sent=self._sent,
             shown=self._shown,
+            is_control=self._is_control,
         )
 
     def begin(self, client: socket.socket, target: Target) -> None:

@@ -13,8 +13,8 @@ from pinset._pins import Pin
 from pinset.operate.interception import Reaction
 from pinset.testing._authority import Authority, Identity
 
-# The alerts (RFC 8446 section 6.2) of clients that did not get as far as to judge a key. All others come from clients that
-# did not like the certificate: OpenSSL alone has five for what an application objects to.
+# The alerts (RFC 8446 section 6.2) of clients that did not get as far as to judge a certificate. Of the others, only "unknown
+# CA" has one meaning: Java, Go and browsers say "bad certificate" or "certificate unknown" for an unknown authority, too.
 _OF_NEGOTIATION = {
     "certificate expired",
     "decode error",
@@ -25,6 +25,16 @@ _OF_NEGOTIATION = {
     "protocol version",
     "unexpected message",
     "unsupported extension",
+}
+
+
+Stage = Literal["before", "in", "after"]
+"""Before a client was shown the certificate, in the handshake after that, or after the handshake."""
+
+_HUNG_UP: dict[Stage, Reaction] = {
+    "before": Reaction.UNFINISHED,
+    "in": Reaction.BROKE_OFF,
+    "after": Reaction.REFUSED,
 }
 
 
@@ -76,6 +86,10 @@ class Impostors:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.sni_callback = on_client_hello
+        # Who comes again is shown the certificate again. And a ticket would be written to clients that have left already: then
+        # it would look as if they had left in the handshake.
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
         if self._clients is not None:  # the other gives certificates and authorities; what is asked for stays ours
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
@@ -87,13 +101,13 @@ class Impostors:
             return self._identities[names]
 
 
-def read_refusal(error: OSError, *, stage: Literal["before", "in", "after"]) -> tuple[Reaction, str]:
+def read_refusal(error: OSError, *, stage: Stage) -> tuple[Reaction, str]:
     """
     What it means that a client broke off with *error*.
 
     Args:
         error: From the server's side of the handshake, or of the first read.
-        stage: Where: before the client was shown the certificate, in the handshake after that, or after the handshake.
+        stage: When.
 
     Returns:
         The reaction, and what was seen, in words.
@@ -103,10 +117,9 @@ def read_refusal(error: OSError, *, stage: Literal["before", "in", "after"]) -> 
         alert = reason.partition("ALERT_")[2].lower().replace("_", " ")
         if alert == "unknown ca":
             return Reaction.UNTRUSTED, "it sent the alert: unknown ca"
-        return Reaction.UNFINISHED if alert in _OF_NEGOTIATION else Reaction.REFUSED, f"it sent the alert: {alert}"
+        return Reaction.UNFINISHED if alert in _OF_NEGOTIATION else Reaction.BROKE_OFF, f"it sent the alert: {alert}"
     if isinstance(error, TimeoutError):
         return Reaction.UNFINISHED, f"it said no more {stage} the handshake"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
-        reaction = Reaction.UNFINISHED if stage == "before" else Reaction.REFUSED
-        return reaction, f"it hung up {stage} the handshake, without an alert"
+        return _HUNG_UP[stage], f"it hung up {stage} the handshake, without an alert"
     return Reaction.UNFINISHED, f"no handshake: {reason or error}"

@@ -16,11 +16,12 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from pinset._hosts import canonical_host
-from pinset.operate.interception import Contact, Reaction, worst
+from pinset.operate.interception import Contact, Reaction, reaction_of
 from pinset.testing._authority import Authority
 from pinset.testing._conversation import Conversation, Upstream
 from pinset.testing._greeting import greet
@@ -76,6 +77,7 @@ class Interceptor(Service):
         self._keep = keep
         self._on_contact = on_contact
         self._patience = patience
+        self._is_control = False
         self._conversations: list[Conversation] = []
         self.intercepted: dict[str, bytes] = {}
         self.client_certificates: list[bytes] = []
@@ -110,9 +112,10 @@ class Interceptor(Service):
     @property
     def refused(self) -> dict[str, int]:
         """
-        How often a client broke off at the impostor's certificate, by host.
+        How often a client left at the impostor's certificate, by host, for whatever reason.
         """
-        hosts = [contact.host for contact in self.contacts if contact.reaction is Reaction.REFUSED]
+        left = {Reaction.REFUSED, Reaction.BROKE_OFF, Reaction.UNTRUSTED}
+        hosts = [contact.host for contact in self.contacts if contact.reaction in left]
         return {host: hosts.count(host) for host in hosts}
 
     def settle(self, *, until_closed: bool = False, within: float | None = None) -> tuple[Contact, ...]:
@@ -134,25 +137,51 @@ class Interceptor(Service):
             time.sleep(0.005)
         return self.contacts
 
-    def reaction(self, host: str) -> Reaction | None:
+    @contextmanager
+    def control(self) -> Iterator[None]:
         """
-        The worst that clients did with impostors of *host* so far; None when nobody came.
+        While the block lasts, a client without pins is to show that it knows the authority, by accepting the impostor.
+
+        Its contacts count for nothing else.
+        """
+        self._is_control = True
+        try:
+            yield
+            self.settle()
+        finally:
+            self._is_control = False
+
+    def reaction(self, host: str, *, knows_authority: bool = False) -> Reaction | None:
+        """
+        What clients did with impostors of *host* so far, all things considered; None when nobody came.
+
+        Args:
+            host: Its name.
+            knows_authority: Whether the client is known to trust the authority, without a `control`.
 
         Raises:
             HostError: *host* is no host name.
         """
-        name = canonical_host(host)
-        return worst(contact.reaction for contact in self.settle() if contact.host == name)
+        return reaction_of(self.settle(), canonical_host(host), knows_authority=knows_authority)
 
-    def assert_refused(self, *hosts: str) -> None:
+    def assert_refused(self, *hosts: str, knows_authority: bool = False) -> None:
         """
-        Fail unless a client came to each of *hosts*, knew the authority, and refused the impostor every time.
+        Fail unless a client came to each of *hosts*, trusted the authority, and refused the impostor every time.
+
+        A client that finished the handshake has shown that it trusts the authority. One that broke off in it, as `pinset`
+        does and as clients do that do not know the authority, has not.
+
+        Args:
+            hosts: Their names.
+            knows_authority: The client is known to trust the authority without a `control`, because its error says so:
+                `pinset.PinMismatchError` is raised for chains that have been verified.
 
         Raises:
             AssertionError: Says what was seen instead.
             HostError: One is no host name.
         """
-        self._assert(hosts, Reaction.REFUSED)
+        for host in hosts:
+            self._assert(host, Reaction.REFUSED, self.reaction(host, knows_authority=knows_authority))
 
     def assert_accepted(self, *hosts: str) -> None:
         """
@@ -162,15 +191,20 @@ class Interceptor(Service):
             AssertionError: Says what was seen instead.
             HostError: One is no host name.
         """
-        self._assert(hosts, Reaction.ACCEPTED)
-
-    def _assert(self, hosts: tuple[str, ...], expected: Reaction) -> None:
         for host in hosts:
-            seen = self.reaction(host)
-            if seen is not expected:
-                lines = [f"  {each.host}:{each.port}: {each.reaction}: {each.detail}" for each in self.contacts]
-                head = f"{host}: expected that the impostor is {expected}, and saw {seen or 'nobody come'}"
-                raise AssertionError("\n".join([head, *lines]))
+            self._assert(host, Reaction.ACCEPTED, self.reaction(host))
+
+    def _assert(self, host: str, expected: Reaction, seen: Reaction | None) -> None:
+        if seen is expected:
+            return
+        lines = [f"{host}: expected that the impostor is {expected}, and saw {seen or 'nobody come'}"]
+        lines += [f"  {each.host}:{each.port}: {each.reaction}: {each.detail}" for each in self.contacts]
+        if seen is Reaction.BROKE_OFF:
+            lines.append(
+                "  So do clients that do not know the authority. Let this one accept without pins in a control(), or"
+            )
+            lines.append("  say knows_authority=True if its error tells that the chain was verified.")
+        raise AssertionError("\n".join(lines))
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(self._patience)
@@ -178,6 +212,7 @@ class Interceptor(Service):
             self._impostors,
             self._upstream,
             now=datetime.now(UTC).replace(microsecond=0),
+            is_control=self._is_control,
             note=self._note if self._keep else lambda _, __: None,
         )
         with self._lock:
