@@ -51,13 +51,13 @@ asyncio.run(main())
 """
 
 _OPENAI = """
-import asyncio, sys, openai, httpx2
+import asyncio, sys, openai
 
 async def main():
     client = None
     if len(sys.argv) > 2:
-        from pinset import pinned_ssl_context
-        client = httpx2.AsyncClient(verify=pinned_ssl_context({"localhost": sys.argv[2:]}))
+        from pinset.httpx2 import PinnedAsyncClient
+        client = PinnedAsyncClient({"localhost": sys.argv[2:]})
     async with openai.AsyncOpenAI(
         api_key="sk-secret", base_url=sys.argv[1], max_retries=0, timeout=20, http_client=client
     ) as sdk:
@@ -99,16 +99,16 @@ class Program:
         binary: What has to be installed.
         module: What its Python has to have.
         script: What is written to a file and run; none for a program that needs none.
+        options: Its options, where it has no script.
         pins: Its arguments for the pins of an identity; none if it has none.
-        control: Whether it breaks off in the handshake, so that only the same without pins shows that it is the pins.
     """
 
     name: str
     binary: str = ""
     module: str = ""
     script: str = ""
+    options: tuple = ()
     pins: object = None
-    control: bool = False
 
     @property
     def is_pinned(self):
@@ -123,10 +123,12 @@ class Program:
             file = directory / f"program{'.cjs' if self.binary else '.py'}"
             file.write_text(self.script)
             command.append(str(file))
-        else:
-            command += ["-q", "-sS", "--max-time", "20"]
         pins = self.pins(identity) if self.pins and pinned else []
-        return [*command, *pins, url] if not self.script else [*command, url, *pins]
+        if self.options:
+            # wget with GnuTLS reads no variable for its trust.
+            shell = f'exec "$@" {" ".join(self.options)}'
+            return [find("sh"), "-c", shell, "sh", *command, *pins, url]
+        return [*command, url, *pins]
 
 
 def _digest(identity):
@@ -137,6 +139,10 @@ def _curl(identity):
     return ["--pinnedpubkey", f"sha256//{_digest(identity)}"]
 
 
+def _wget(identity):
+    return [f"--pinnedpubkey=sha256//{_digest(identity)}"]
+
+
 def _fingerprint(identity):
     return [hashlib.sha256(identity.chain[0]).hexdigest()]
 
@@ -145,16 +151,21 @@ def _pinset(identity):
     return [identity.pin, "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
 
 
+_CURL = ("-sS", "--max-time", "20")
+_WGET = ("-q", "-O", "-", "--tries=1", "--timeout=20", '--ca-certificate="$SSL_CERT_FILE"')
+
 PROGRAMS = (
-    Program("curl", binary="curl"),
-    Program("curl-pinned", binary="curl", pins=_curl),
+    Program("curl", binary="curl", options=_CURL),
+    Program("curl-pinned", binary="curl", options=_CURL, pins=_curl),
+    Program("wget", binary="wget", options=_WGET),
+    Program("wget-pinned", binary="wget", options=_WGET, pins=_wget),
     Program("requests", module="requests", script=_REQUESTS),
     Program("requests-pinned", module="requests", script=_REQUESTS, pins=_fingerprint),
     Program("aiohttp", module="aiohttp", script=_AIOHTTP),
     Program("aiohttp-fingerprint", module="aiohttp", script=_AIOHTTP, pins=_fingerprint),
-    Program("aiohttp-pinset", module="aiohttp", script=_AIOHTTP_PINSET, pins=_pinset, control=True),
+    Program("aiohttp-pinset", module="aiohttp", script=_AIOHTTP_PINSET, pins=_pinset),
     Program("node", binary="node", script=_NODE),
-    Program("node-pinned", binary="node", script=_NODE, pins=lambda identity: [_digest(identity)], control=True),
+    Program("node-pinned", binary="node", script=_NODE, pins=lambda identity: [_digest(identity)]),
     Program("openai", module="openai", script=_OPENAI),
-    Program("openai-pinset", module="openai", script=_OPENAI, pins=_pinset, control=True),
+    Program("openai-pinset", module="openai", script=_OPENAI, pins=_pinset),
 )

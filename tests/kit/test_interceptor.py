@@ -86,13 +86,13 @@ async def test_who_has_pins_refuses(interceptor, server, trust, road, http2):
     assert interceptor.refused == {HOST: 1}
     assert interceptor.intercepted == {}
     assert len(server.seen.requests) == seen
-    with pytest.raises(AssertionError, match="expected that the impostor is accepted, and saw broke-off"):
+    with pytest.raises(AssertionError, match="expected that the impostor is accepted, and saw left"):
         interceptor.assert_accepted(HOST)
 
 
 @pytest.mark.asyncio
 async def test_control(interceptor, server, trust):
-    """Who breaks off in the handshake has shown nothing, unless it accepts the same host without pins in a control."""
+    """Who leaves has shown nothing, unless it accepts the same host without pins in a control."""
 
     async def fetch(verify, pins=None):
         made = PinnedAsyncClient(pins, **verify) if pins else httpx.AsyncClient(**verify)
@@ -102,7 +102,7 @@ async def test_control(interceptor, server, trust):
     options = {"verify": trust, "proxy": interceptor.url}
     with pytest.raises(PinMismatchError):
         await fetch(options, server.pins)
-    with pytest.raises(AssertionError, match=r"saw broke-off\n(.*\n)+  So do clients that do not know the authority"):
+    with pytest.raises(AssertionError, match=r"saw left\n(.*\n)+  So do clients that do not know the authority"):
         interceptor.assert_refused(HOST)
     with interceptor.control():
         assert (await fetch(options)).status_code == 200
@@ -116,8 +116,8 @@ async def test_clients_that_hang_up_without_a_word(interceptor, server, genuine)
     async with httpx.AsyncClient(verify=genuine.client_context(), proxy=interceptor.url) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(server.url())
-    assert interceptor.reaction(HOST) is Reaction.BROKE_OFF
-    with pytest.raises(AssertionError, match="saw broke-off"):
+    assert interceptor.reaction(HOST) is Reaction.LEFT
+    with pytest.raises(AssertionError, match="saw left"):
         interceptor.assert_refused(HOST)
 
 
@@ -146,18 +146,18 @@ def test_pins_that_are_checked_after_the_handshake(interceptor, trust, tls):
         trust.wrap_socket(plain, server_hostname=HOST).close()
     contact = only(interceptor)
     assert (contact.reaction, contact.detail) == (
-        Reaction.REFUSED,
+        Reaction.LEFT,
         "it hung up after the handshake, before it sent anything",
     )
 
 
 def test_break_off_by_reset(interceptor, trust):
-    """A client that resets the connection right after the handshake has refused as well."""
+    """A client that resets the connection right after the handshake has left as well."""
     with tunnel(interceptor) as plain:
         tls = trust.wrap_socket(plain, server_hostname=HOST)
         tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         tls.close()
-    assert only(interceptor).reaction is Reaction.REFUSED
+    assert only(interceptor).reaction is Reaction.LEFT
 
 
 def client_hello(host=HOST, context=None):
@@ -170,13 +170,13 @@ def client_hello(host=HOST, context=None):
 
 
 def test_break_off_in_the_handshake(interceptor):
-    """A client that was shown the certificate and hangs up without a word has refused it, for whatever reason."""
+    """A client that was shown the certificate and hangs up without a word has left, for whatever reason."""
     with tunnel(interceptor) as plain:
         plain.sendall(client_hello()[0])
         plain.recv(65536)
     contact = only(interceptor)
     assert (contact.reaction, contact.detail) == (
-        Reaction.BROKE_OFF,
+        Reaction.LEFT,
         "it hung up in the handshake, without an alert",
     )
 
@@ -184,10 +184,10 @@ def test_break_off_in_the_handshake(interceptor):
 @pytest.mark.parametrize(
     ("alert", "reaction"),
     [
-        (42, Reaction.BROKE_OFF),
-        (46, Reaction.BROKE_OFF),
-        (40, Reaction.BROKE_OFF),
-        (80, Reaction.BROKE_OFF),
+        (42, Reaction.LEFT),
+        (46, Reaction.LEFT),
+        (40, Reaction.LEFT),
+        (80, Reaction.LEFT),
         (48, Reaction.UNTRUSTED),
         (70, Reaction.UNFINISHED),
         (45, Reaction.UNFINISHED),
@@ -261,7 +261,7 @@ def test_the_worst_counts(interceptor, trust):
     """A program that refuses, and then tries without pins, has accepted."""
     with tunnel(interceptor) as plain:
         trust.wrap_socket(plain, server_hostname=HOST).close()
-    interceptor.assert_refused(HOST)
+    interceptor.assert_refused(HOST, knows_authority=True)
     with tunnel(interceptor) as plain, trust.wrap_socket(plain, server_hostname=HOST) as tls:
         tls.sendall(b"GET / HTTP/1.1\r\n\r\n")
         interceptor.assert_accepted(HOST)
@@ -317,7 +317,7 @@ def test_server_name_counts(interceptor, server, trust):
     assert (only(interceptor).host, only(interceptor).port) == (HOST, server.port)
     with tunnel(interceptor, "127.0.0.1", server.port) as plain:  # and without a server name, about the address
         trust.wrap_socket(plain, server_hostname="127.0.0.1").close()
-    assert interceptor.reaction("127.0.0.1") is Reaction.REFUSED
+    assert interceptor.reaction("127.0.0.1") is Reaction.LEFT
 
 
 def test_long_names(interceptor, trust):
@@ -325,7 +325,7 @@ def test_long_names(interceptor, trust):
     name = f"{'x' * 60}.{'y' * 60}.test"
     with tunnel(interceptor, name) as plain:
         trust.wrap_socket(plain, server_hostname=name).close()
-    interceptor.assert_refused(name)
+    interceptor.assert_refused(name, knows_authority=True)
 
 
 @pytest.mark.parametrize("shows", [True, False])
@@ -360,7 +360,7 @@ async def test_contacts_are_told(rogue, server, trust):
         with tunnel(interceptor) as plain:
             trust.wrap_socket(plain, server_hostname=HOST).close()
         assert event.wait(10)
-    assert [contact.reaction for contact in told] == [Reaction.REFUSED]
+    assert [contact.reaction for contact in told] == [Reaction.LEFT]
 
 
 def test_where_the_genuine_servers_are(rogue, genuine, server, trust):

@@ -133,47 +133,47 @@ def test_hosts_and_ports_are_apart():
     assert (second.port, second.sent, second.meaning) == (8443, 0, Meaning.HOLDS)
 
 
-def test_breaking_off_proves_nothing_by_itself():
-    """Who breaks off in the handshake may just not know the authority."""
-    [finding] = judge([contact(reaction=Reaction.BROKE_OFF)], policy(), NOW)
-    assert (finding.reaction, finding.meaning) == (Reaction.BROKE_OFF, Meaning.UNPROVEN)
+def test_leaving_proves_nothing_by_itself():
+    """Who leaves at the certificate may just not know the authority."""
+    [finding] = judge([contact(reaction=Reaction.LEFT)], policy(), NOW)
+    assert (finding.reaction, finding.meaning) == (Reaction.LEFT, Meaning.UNPROVEN)
 
 
-def test_breaking_off_after_a_control():
+def test_leaving_after_a_control():
     """The same host, without pins, accepted: so it was the pins."""
     control = contact(reaction=Reaction.ACCEPTED, is_control=True, sent=9)
-    [finding] = judge([control, contact(reaction=Reaction.BROKE_OFF)], policy(), NOW)
+    [finding] = judge([control, contact(reaction=Reaction.LEFT)], policy(), NOW)
     assert (finding.reaction, finding.meaning, finding.sent) == (Reaction.REFUSED, Meaning.HOLDS, 0)
-    assert finding.detail == "it was broke-off; a control has shown that it knows the authority"
+    assert finding.detail == "it was left; a control has shown that it knows the authority"
     assert len(finding.contacts) == 1
 
 
 @pytest.mark.parametrize(
     "control",
     [
-        contact(reaction=Reaction.BROKE_OFF, is_control=True),
+        contact(reaction=Reaction.LEFT, is_control=True),
         contact(reaction=Reaction.REFUSED, is_control=True),
         contact(reaction=Reaction.CLEARTEXT, is_control=True),
         contact("other.example.com", Reaction.ACCEPTED, is_control=True),
     ],
-    ids=["that broke off", "that refused", "without TLS", "of another host"],
+    ids=["that left", "that refused", "without TLS", "of another host"],
 )
 def test_control_that_shows_nothing(control):
     """Only acceptance shows it, and only for the same host: another host may be another library's."""
-    [finding] = judge([control, contact(reaction=Reaction.BROKE_OFF)], policy(), NOW)
+    [finding] = judge([control, contact(reaction=Reaction.LEFT)], policy(), NOW)
     assert finding.meaning is Meaning.UNPROVEN
 
 
-def test_breaking_off_of_who_is_said_to_know():
+def test_leaving_of_who_is_said_to_know():
     """A person may know."""
-    [finding] = judge([contact(reaction=Reaction.BROKE_OFF)], policy(), NOW, knows_authority=True)
+    [finding] = judge([contact(reaction=Reaction.LEFT)], policy(), NOW, knows_authority=True)
     assert (finding.reaction, finding.meaning) == (Reaction.REFUSED, Meaning.HOLDS)
-    assert finding.detail == "it was broke-off; it is said to know the authority"
+    assert finding.detail == "it was left; it is said to know the authority"
 
 
 @pytest.mark.parametrize("reaction", [Reaction.ACCEPTED, Reaction.UNTRUSTED, Reaction.UNFINISHED])
 def test_a_control_changes_nothing_else(reaction):
-    """It explains a breaking off, and nothing besides."""
+    """It explains why somebody left, and nothing besides."""
     control = contact(reaction=Reaction.ACCEPTED, is_control=True)
     [finding] = judge([control, contact(reaction=reaction)], policy(), NOW, knows_authority=True)
     assert finding.reaction is reaction

@@ -41,21 +41,19 @@ _SAYS = {
     Reaction.REFUSED: "refused the impostor",
     Reaction.ACCEPTED: "ACCEPTED IT",
     Reaction.CLEARTEXT: "SENT CLEARTEXT",
-    Reaction.BROKE_OFF: "broke off",
+    Reaction.LEFT: "left, unproven why",
     Reaction.UNTRUSTED: "does not know the test authority",
     Reaction.UNFINISHED: "no handshake",
     None: "not tried",
 }
 _ADVICE = {
-    Reaction.BROKE_OFF: "show that the program trusts the test authority, or breaking off proves nothing: give the same "
-    "program without its pins as --control, and see that it accepts",
+    Reaction.LEFT: "show that it leaves because of its pins: give the same program without them as --control, and see it accept",
     Reaction.UNTRUSTED: "make the program trust the certificate of --ca-out by an option of its own, and run this again",
     Reaction.UNFINISHED: "let the program finish, and run this again",
     Reaction.REFUSED: "let the program connect to every listed host, and run this again",
     Reaction.ACCEPTED: "let the program connect to a host whose rule enforces, and run this again",
 }
 _NOTHING_CAME = "nothing came through: give the program the proxy of --listen 127.0.0.1:8080 by an option of its own"
-_TWICE = "watch it fail once: give the same program without its pins as --control, and see that it accepts"
 _DAYS = 2  # a phone keeps an authority that somebody forgot to take off again
 
 
@@ -213,5 +211,5 @@ class _Report:
         if failed:
             return f"pin {failed}: pinset fetch {failed}, give the pins to the program, and run this again"
         if conclude(self.findings) is Meaning.HOLDS:
-            return _TWICE if self.controls is None else "the same with every release, with --record for the evidence"
+            return "the same with every release, with --record for the evidence"
         return next((advice for reaction, advice in _ADVICE.items() if reaction in reactions), _NOTHING_CAME)

@@ -3,9 +3,9 @@ What clients do when they are shown an impostor, and what that says of a program
 
 Rules of this module:
 
-1. Only a client that *trusts the impostor's authority* and leaves all the same has refused. Who finished the handshake has
-   shown that it does. Who broke off in it has shown nothing: clients on asyncio hang up without a word for both reasons, and
-   Java, Go and browsers have one alert for both. Then a control has to show it: the same host, without pins, accepted.
+1. Only a client that *trusts the impostor's authority* and leaves all the same has refused. That cannot be seen from outside:
+   programs with GnuTLS look at the authority when the handshake is over, clients on asyncio hang up in it without a word, and
+   Java, Go and browsers have one alert for both. So a control has to show it: the same host, without pins, accepted.
 2. The worst that a host was given decides: a program that refuses once and then tries without pins has accepted.
 3. What was sent is counted, never kept.
 """
@@ -34,10 +34,10 @@ class Reaction(StrEnum):
     """It took the impostor for the host, and went on."""
     REFUSED = "refused"
     """It trusts the authority of the impostor, left at its certificate, and sent nothing."""
-    BROKE_OFF = "broke-off"
-    """It left in the handshake: because of pins, or because it does not know the authority."""
+    LEFT = "left"
+    """It left at the certificate and sent nothing: because of pins, or because it does not know the authority."""
     UNTRUSTED = "untrusted"
-    """It does not know the authority of the impostor: it would have refused without pins, too."""
+    """It said that it does not know the authority of the impostor: it would have left without pins, too."""
     UNFINISHED = "unfinished"
     """It did not come to a certificate: this says nothing."""
 
@@ -71,7 +71,7 @@ def reaction_of(contacts: Iterable[Contact], host: str, *, knows_authority: bool
     here = [contact for contact in contacts if contact.host == host]
     found = worst(contact.reaction for contact in here if not contact.is_control)
     knows = knows_authority or any(contact.is_control and contact.reaction is Reaction.ACCEPTED for contact in here)
-    return Reaction.REFUSED if found is Reaction.BROKE_OFF and knows else found
+    return Reaction.REFUSED if found is Reaction.LEFT and knows else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -217,7 +217,7 @@ class Conversation:
         if data:
             self._take(data, Reaction.ACCEPTED, "it sent data")
         else:
-            self._decide(Reaction.REFUSED, "it hung up after the handshake, before it sent anything")
+            self._decide(Reaction.LEFT, "it hung up after the handshake, before it sent anything")
 
     def relay(self, is_closing: Callable[[], bool]) -> None:
         """

@@ -31,12 +31,6 @@ _OF_NEGOTIATION = {
 Stage = Literal["before", "in", "after"]
 """Before a client was shown the certificate, in the handshake after that, or after the handshake."""
 
-_HUNG_UP: dict[Stage, Reaction] = {
-    "before": Reaction.UNFINISHED,
-    "in": Reaction.BROKE_OFF,
-    "after": Reaction.REFUSED,
-}
-
 
 class Impostors:
     """
@@ -86,8 +80,8 @@ class Impostors:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.sni_callback = on_client_hello
-        # Who comes again is shown the certificate again. And a ticket would be written to clients that have left already: then
-        # it would look as if they had left in the handshake.
+        # Who comes again is shown the certificate again. And a ticket would be written to clients that have left already, and
+        # so could not be told from those that left in the handshake.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
         if self._clients is not None:  # the other gives certificates and authorities; what is asked for stays ours
@@ -117,9 +111,10 @@ def read_refusal(error: OSError, *, stage: Stage) -> tuple[Reaction, str]:
         alert = reason.partition("ALERT_")[2].lower().replace("_", " ")
         if alert == "unknown ca":
             return Reaction.UNTRUSTED, "it sent the alert: unknown ca"
-        return Reaction.UNFINISHED if alert in _OF_NEGOTIATION else Reaction.BROKE_OFF, f"it sent the alert: {alert}"
+        return Reaction.UNFINISHED if alert in _OF_NEGOTIATION else Reaction.LEFT, f"it sent the alert: {alert}"
     if isinstance(error, TimeoutError):
         return Reaction.UNFINISHED, f"it said no more {stage} the handshake"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
-        return _HUNG_UP[stage], f"it hung up {stage} the handshake, without an alert"
+        reaction = Reaction.UNFINISHED if stage == "before" else Reaction.LEFT
+        return reaction, f"it hung up {stage} the handshake, without an alert"
     return Reaction.UNFINISHED, f"no handshake: {reason or error}"

@@ -114,7 +114,7 @@ class Interceptor(Service):
         """
         How often a client left at the impostor's certificate, by host, for whatever reason.
         """
-        left = {Reaction.REFUSED, Reaction.BROKE_OFF, Reaction.UNTRUSTED}
+        left = {Reaction.LEFT, Reaction.UNTRUSTED}
         hosts = [contact.host for contact in self.contacts if contact.reaction in left]
         return {host: hosts.count(host) for host in hosts}
 
@@ -168,8 +168,7 @@ class Interceptor(Service):
         """
         Fail unless a client came to each of *hosts*, trusted the authority, and refused the impostor every time.
 
-        A client that finished the handshake has shown that it trusts the authority. One that broke off in it, as `pinset`
-        does and as clients do that do not know the authority, has not.
+        Why a client left cannot be seen from outside; one that does not know the authority leaves, too.
 
         Args:
             hosts: Their names.
@@ -199,7 +198,7 @@ class Interceptor(Service):
             return
         lines = [f"{host}: expected that the impostor is {expected}, and saw {seen or 'nobody come'}"]
         lines += [f"  {each.host}:{each.port}: {each.reaction}: {each.detail}" for each in self.contacts]
-        if seen is Reaction.BROKE_OFF:
+        if seen is Reaction.LEFT:
             lines.append(
                 "  So do clients that do not know the authority. Let this one accept without pins in a control(), or"
             )
