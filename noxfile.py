@@ -18,10 +18,12 @@ nox.options.sessions = [
     "lint",
     "typing",
     "tests",
+    "twins",
     "coverage",
     "lowest",
     "mitmproxy",
     "integration",
+    "downstream",
     "docs",
     "package",
     "demo",
@@ -58,6 +60,30 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def twins(session: nox.Session) -> None:
+    """The tests of the clients once more, for httpx2."""
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("tests"))
+    directory = Path(session.create_tmp()) / "twins"
+    shutil.rmtree(directory, ignore_errors=True)
+    session.run("python", "tools/twins.py", "--tests", str(directory))
+    names = (
+        "httpx",
+        "sync",
+        "pins_only",
+        "waiting",
+        "cleanup",
+        "generations",
+        "goaway",
+        "network*",
+        "http2",
+        "contexts",
+    )
+    session.chdir(directory)
+    found = sorted(str(path) for name in names for path in Path("tests").glob(f"test_{name}.py"))
+    session.run("pytest", *SHARED, "-m", "not integration", *found, *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Lines and branches over all Pythons together."""
     session.install("coverage")
@@ -89,6 +115,16 @@ def integration(session: nox.Session) -> None:
     session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
     session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
     session.run("pytest", *SHARED, "-m", "integration", *session.posargs)
+
+
+@nox.session(python="3.13")
+def downstream(session: nox.Session) -> None:
+    """The libraries and SDKs of docs/howto/libraries.md, and the lines that it gives for each."""
+    session.install("-e", ".[cli,httpx2,otel,socks,testing]", *_group("downstream"))
+    session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
+    session.env["PINSET_REQUIRE_DOWNSTREAM"] = "1"
+    paths = ("tests/integration/downstream", "tests/test_docs.py")
+    session.run("pytest", *SHARED, "--dist", "loadfile", *paths, *session.posargs)
 
 
 @nox.session

@@ -7,6 +7,7 @@ author = "The pinset developers"
 copyright = "2026, the pinset developers"  # noqa: A001
 release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 exclude_patterns = ["_build"]
 html_theme = "furo"

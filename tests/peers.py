@@ -19,7 +19,7 @@ import uvloop
 
 from pinset import PinMismatchError, Pinner
 from pinset._contexts import prepare_context
-from pinset._tls import Enforcement
+from pinset._enforcement import Enforcement
 from pinset._tls_layer import OriginContext
 
 LOOPS = {

@@ -597,11 +597,11 @@ async def test_bare_context_of_another_pinner_is_refused(pins, server, genuine) 
 @pytest.mark.asyncio
 async def test_context_that_becomes_bare_later(pins, server, genuine) -> None:
     """Should the policies come to differ after construction, the connection is refused and its socket closed."""
-    from pinset import _tls
+    from pinset import _enforcement, _tls
 
     context = genuine.client_context()
     async with PinnedAsyncClient(pins, verify=context) as client:
-        _tls.bare_contexts[context] = _tls.Enforcement(Pinner(pins), AssertionError)
+        _tls.bare_contexts[context] = _enforcement.Enforcement(Pinner(pins), AssertionError)
         with pytest.raises(ContextError, match="policy of its own"):
             await client.get(server.url())
 

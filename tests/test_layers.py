@@ -24,6 +24,7 @@ LAYERS = [
     ["operate"],
     ["reports"],
     ["_pinner", "_sessions"],
+    ["_enforcement"],
     ["_tls"],
     ["_tls_socket"],
     ["_contexts", "_tls_layer", "_tasks", "_socks_proxy"],

@@ -15,8 +15,8 @@ from conftest import BACKUP, HOST
 
 from pinset import Decision, Outcome, PinMismatchError, Pinner, PinSet, Policy, UnverifiedChainError, _sessions, _tls
 from pinset._contexts import _ssl_error, prepare_context
+from pinset._enforcement import Enforcement
 from pinset._sessions import Session, SessionStore
-from pinset._tls import Enforcement
 from pinset.testing import Authority, Identity
 
 OTHER = "sha256/BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="

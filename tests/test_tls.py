@@ -16,6 +16,7 @@ import socket
 import ssl
 import sys
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -38,7 +39,8 @@ from pinset import (
     pinned_ssl_context,
 )
 from pinset._contexts import _ssl_error, prepare_context
-from pinset._tls import Enforcement, PinnedSSLObject
+from pinset._enforcement import Enforcement
+from pinset._tls import PinnedSSLObject
 from pinset._tls_socket import PinnedSSLSocket
 from pinset.reports import CallbackReports
 from pinset.testing import Authority, Identity, TLSServer
@@ -139,14 +141,27 @@ class TestObject:
         assert error.errno == ssl.SSL_ERROR_SSL
 
     def test_refusal_is_final(self, tls, pins, impostor, trust) -> None:
-        """After a refusal every door of the object raises the same error."""
+        """After a refusal every door of the object says the same."""
         pair = Pair(bare(pins, trust), impostor.server_context(tls=tls))
         with pytest.raises(PinMismatchError) as caught:
             pair.shake()
         for act in (pair.client.do_handshake, pair.client.read, lambda: pair.client.write(b"secret")):
             with pytest.raises(PinMismatchError) as again:
                 act()
-            assert again.value is caught.value
+            assert str(again.value) == str(caught.value)
+
+    def test_a_refused_object_is_freed_at_once(self, tls, pins, impostor, trust) -> None:
+        """It does not wait for the collector: nothing that it holds leads back to it."""
+        pair = Pair(bare(pins, trust), impostor.server_context(tls=tls))
+        gc.disable()
+        try:
+            with pytest.raises(PinMismatchError):
+                pair.shake()
+            client = weakref.ref(pair.client)
+            del pair
+            assert client() is None
+        finally:
+            gc.enable()
 
     def test_implicit_handshake_is_refused(self, tls, pins, leaf, genuine, trust) -> None:
         """OpenSSL shakes hands on a first write or read; ours refuses both, and sends nothing."""

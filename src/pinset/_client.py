@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from pinset._enforcement import Trust
 from pinset._errors import ContextError
 from pinset._httpx_rules import alpn_protocols, origin_context
 from pinset._pinner import Pinner, Pins, as_pinner
@@ -34,6 +35,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
     Args:
         pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust; see `PinnedAsyncTransport`.
+        trust: ``pins-only`` for servers with a certificate of their own making; see `PinnedAsyncTransport`.
         session_resumption: Whether TLS sessions are resumed; see `PinnedAsyncTransport`.
 
     Raises:
@@ -64,6 +66,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
         transport: None = None,
         trust_env: bool = True,
         default_encoding: str | Callable[[bytes], str] = "utf-8",
+        trust: Trust = "ca-and-pins",
         session_resumption: bool = True,
     ) -> None:
         if transport is not None:
@@ -77,6 +80,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
                     " mount a PinnedAsyncTransport, or use a separate httpx.AsyncClient for those hosts"
                 )
         self._pinner = as_pinner(pins)
+        self._trust: Trust = trust
         self._session_resumption = session_resumption
         super().__init__(
             auth=auth,
@@ -84,7 +88,12 @@ class PinnedAsyncClient(httpx.AsyncClient):
             headers=headers,
             cookies=cookies,
             verify=origin_context(
-                self._pinner, verify, cert, protocols=alpn_protocols(http1=http1, http2=http2), trust_env=trust_env
+                self._pinner,
+                verify,
+                cert,
+                protocols=alpn_protocols(http1=http1, http2=http2),
+                trust_env=trust_env,
+                trust=trust,
             ),
             http1=http1,
             http2=http2,
@@ -122,7 +131,9 @@ class PinnedAsyncClient(httpx.AsyncClient):
 
     def _pinned_transport(self, **kwargs: Any) -> PinnedAsyncTransport:
         kwargs.pop("transport", None)
-        return PinnedAsyncTransport(self._pinner, session_resumption=self._session_resumption, **kwargs)
+        return PinnedAsyncTransport(
+            self._pinner, trust=self._trust, session_resumption=self._session_resumption, **kwargs
+        )
 
     def _check_roads(self) -> None:
         for transport in (self._transport, *self._mounts.values()):

@@ -18,10 +18,11 @@ import ssl
 import weakref
 from collections.abc import Callable, Sequence
 
+from pinset._enforcement import Enforcement, Trust, check_trust, error_class
 from pinset._errors import ContextError, PinMismatchError, RefusedError, UnlistedHostError, UnverifiedChainError
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
-from pinset._tls import TWO_POLICIES, Enforcement, PinnedSSLObject, bare_contexts, error_class
+from pinset._tls import TWO_POLICIES, PinnedSSLObject, bare_contexts
 from pinset._tls_socket import PinnedSSLSocket
 from pinset._verdict import Verdict
 
@@ -86,6 +87,7 @@ def pinned_ssl_context(
     cafile: str | None = None,
     capath: str | None = None,
     cadata: str | bytes | None = None,
+    trust: Trust = "ca-and-pins",
 ) -> ssl.SSLContext:
     """
     A plain ``ssl.SSLContext`` that enforces pins in any library: aiohttp, asyncio, urllib3, websockets, asyncpg …
@@ -99,23 +101,46 @@ def pinned_ssl_context(
             any of them, the system's.
         capath: A directory of them.
         cadata: PEM text or DER bytes.
+        trust: ``pins-only`` for servers with a certificate of their own making: no CA, no expiry, no host name, but a
+            policy of enforced leaf pins that denies unlisted hosts. A library that sets ``verify_mode`` or
+            ``check_hostname`` itself must be told to leave them.
 
     Returns:
         The context. Load a client certificate with ``load_cert_chain``.
 
     Raises:
         PolicyError: *pins* makes no policy.
-        ContextError: ``ssl`` was altered so that its contexts cannot be pinned (``truststore.inject_into_ssl``).
+        ContextError: ``ssl`` was altered so that its contexts cannot be pinned (``truststore.inject_into_ssl``); or
+            *trust* is ``pins-only``, and CAs were given too or the policy would let somebody in without a leaf pin.
         OSError: A CA file cannot be read.
     """
     pinner = as_pinner(pins)
-    context = ssl.create_default_context(cafile=cafile, capath=capath, cadata=cadata)
-    prepare_context(context, pinner)
-    bare_contexts[context] = Enforcement(pinner, _ssl_error)
+    if trust == "pins-only":
+        if cafile or capath or cadata:
+            raise ContextError("trust='pins-only' verifies no chain, so CAs have no use; give one or the other")
+        context = context_without_cas()
+    else:
+        context = ssl.create_default_context(cafile=cafile, capath=capath, cadata=cadata)
+    prepare_context(context, pinner, trust)
+    bare_contexts[context] = Enforcement(pinner, _ssl_error, trust=trust)
     return context
 
 
-def prepare_context(context: ssl.SSLContext, pinner: Pinner) -> None:
+def context_without_cas() -> ssl.SSLContext:
+    """
+    A context for ``pins-only``: it verifies no chain, no expiry and no host name.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    _without_cas.add(context)
+    return context
+
+
+_without_cas: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
+
+
+def prepare_context(context: ssl.SSLContext, pinner: Pinner, trust: Trust = "ca-and-pins") -> None:
     """
     Make *context* yield our TLS classes, after making sure that pins can be enforced on it.
 
@@ -124,21 +149,23 @@ def prepare_context(context: ssl.SSLContext, pinner: Pinner) -> None:
     Args:
         context: A client context with certificate and host name verification.
         pinner: Whose policy its objects are going to be given.
+        trust: ``pins-only`` for a context from `context_without_cas`.
 
     Raises:
-        ContextError: It does not verify, has another class of TLS objects, ignores the one it is given, or carries
+        ContextError: It does not verify what it has to, or the policy cannot carry *trust*; or it has another class of TLS objects, ignores the one it is given, or carries
             the policy of another pinner.
     """
     if not isinstance(context, ssl.SSLContext):
         raise ContextError(f"expected an ssl.SSLContext, got {type(context).__name__}")
     if (bare := bare_contexts.get(context)) is not None and bare.pinner is not pinner:
         raise ContextError(TWO_POLICIES)
-    if context.verify_mode is not ssl.CERT_REQUIRED:
+    check_trust(trust, pinner.policy)
+    if (trust == "pins-only") is not (context in _without_cas):
         raise ContextError(
-            "the context does not verify certificates; pins add to that: set verify_mode = ssl.CERT_REQUIRED"
+            "trust='pins-only' makes a context of its own: give no verify=, and use that context for nothing else"
         )
-    if not context.check_hostname:
-        raise ContextError("the context does not verify host names; pins add to that: set check_hostname = True")
+    if trust == "ca-and-pins":
+        _check_verification(context)
     is_new = context not in _proven
     if is_new:
         _check_ciphers(context)
@@ -153,6 +180,16 @@ def prepare_context(context: ssl.SSLContext, pinner: Pinner) -> None:
         _proven.add(context)
     # In TLS 1.2 a pinned peer could renegotiate with another certificate, and do_handshake would not be called again.
     context.options |= ssl.OP_NO_RENEGOTIATION
+
+
+def _check_verification(context: ssl.SSLContext) -> None:
+    if context.verify_mode is not ssl.CERT_REQUIRED:
+        raise ContextError(
+            "the context does not verify certificates; pins add to that: set verify_mode = ssl.CERT_REQUIRED"
+            " (for a self-signed server there is trust='pins-only')"
+        )
+    if not context.check_hostname:
+        raise ContextError("the context does not verify host names; pins add to that: set check_hostname = True")
 
 
 # Contexts that were seen to yield our objects. What costs time is asked once for each; every handshake asks again.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import httpx
 
 from pinset import _errors
+from pinset._enforcement import error_class
 from pinset._errors import RefusedError
-from pinset._tls import error_class
 from pinset._verdict import Verdict
 
 

@@ -288,7 +288,7 @@ class Policy:
         PolicyError: With every fault: nothing listed, a host listed twice, an exclusion under no rule.
     """
 
-    pin_sets: tuple[PinSet, ...]
+    pin_sets: Sequence[PinSet]
     unlisted: Unlisted = Unlisted.DENY
     _rules: dict[str, _Rules] = field(init=False, repr=False, compare=False)
 
@@ -317,7 +317,7 @@ class Policy:
         if faults:
             raise PolicyError(faults)
 
-    def __reduce__(self) -> tuple[type[Policy], tuple[tuple[PinSet, ...], Unlisted]]:
+    def __reduce__(self) -> tuple[type[Policy], tuple[Sequence[PinSet], Unlisted]]:
         return (type(self), (self.pin_sets, self.unlisted))
 
     @classmethod

@@ -4,7 +4,8 @@ Where OpenSSL says yes and we have the last word.
 Rules of this module:
 
 1. OpenSSL first, then us. Only a chain that OpenSSL verified under ``CERT_REQUIRED`` with ``check_hostname`` is looked
-   at, and both are asked for again at every handshake: a context can be changed after it was made.
+   at, and both are asked for again at every handshake: a context can be changed after it was made. The one exception,
+   ``pins-only``, looks at nothing but the leaf; see `pinset._enforcement`.
 2. The check is made before our own flight leaves. In TLS 1.3 that is when ``do_handshake`` returns; in TLS 1.2 it is
    the ``SSLWantReadError`` before, while client certificate and Finished still lie in the outgoing BIO.
 3. The class is generic: it holds no policy. Its maker hands an `Enforcement` to each object; without one it is a plain
@@ -22,22 +23,14 @@ import contextlib
 import ssl
 import sys
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from pinset._certificates import read_certificate
-from pinset._errors import (
-    CertificateError,
-    ContextError,
-    HostError,
-    PinMismatchError,
-    RefusedError,
-    UnlistedHostError,
-    UnverifiedChainError,
-)
-from pinset._pinner import Pinner, Stamp
+from pinset._enforcement import Enforcement
+from pinset._errors import CertificateError, ContextError, HostError
+from pinset._pinner import Stamp
 from pinset._sessions import SESSIONS_LEAK, Session, SessionKey, SessionStore
 from pinset._verdict import Decision, Outcome, Verdict
 
@@ -53,37 +46,6 @@ TWO_POLICIES = (
 _PROVEN_KEY_EXCHANGES = ("TLS_", "ECDHE-", "DHE-")  # OpenSSL's names; TLS_ are those of TLS 1.3
 _NO_RENEGOTIATION = int(ssl.OP_NO_RENEGOTIATION)  # as a flag it costs as much as the rest of the questions
 
-_ERRORS: dict[Outcome, type[RefusedError]] = {
-    Outcome.MATCHED: PinMismatchError,  # an expired pin set that blocks
-    Outcome.MISMATCHED: PinMismatchError,
-    Outcome.UNLISTED: UnlistedHostError,
-}
-
-
-def error_class(verdict: Verdict) -> type[RefusedError]:
-    """
-    The class of error that a refusing verdict calls for.
-    """
-    return _ERRORS.get(verdict.outcome, UnverifiedChainError)
-
-
-@dataclass(frozen=True, slots=True)
-class Enforcement:
-    """
-    What a TLS object needs to judge its handshake.
-
-    Attributes:
-        pinner: The policy in force.
-        error: Turns a refusing verdict into the error of the boundary.
-        sessions: Where sessions are kept for resumption, or None to shake hands in full each time.
-        port: The port of the host; sessions of one port are not offered to another.
-    """
-
-    pinner: Pinner
-    error: Callable[[Verdict], Exception]
-    sessions: SessionStore | None = None
-    port: int = 0
-
 
 class Gate:
     """
@@ -93,7 +55,7 @@ class Gate:
     _enforcement: Enforcement | None = None
     _early: tuple[list[bytes], Stamp] | None = None
     _stamp: Stamp | None = None
-    _refusal: Exception | None = None
+    _refused: Verdict | None = None
     _offered: tuple[Session, Stamp] | None = None
 
     @property
@@ -126,7 +88,7 @@ class Gate:
         # nothing of ours can leave.
         if self._enforcement is None or self._early is not None or self._tls.cipher() is None:
             return
-        if chain := verified_chain(self._tls):
+        if chain := self._chain(self._enforcement):
             self._early = chain, self._judged(self._enforcement, chain)
 
     def _judge(self) -> None:
@@ -138,16 +100,22 @@ class Gate:
         if self._tls.session_reused:
             self._stamp = self._judged_by_session(self._enforcement)
             return
-        chain = verified_chain(self._tls)
+        chain = self._chain(self._enforcement)
         if self._early is not None and self._early[0] == chain:
             stamp = self._accepted(self._enforcement, self._enforcement.pinner.renew(self._early[1]))
         else:
             stamp = self._judged(self._enforcement, chain)
         self._early, self._stamp = None, stamp
 
+    def _chain(self, enforcement: Enforcement) -> list[bytes]:
+        """What the pins are compared with. Where nothing is verified, only the key of the first certificate is proven."""
+        if enforcement.trust == "pins-only":
+            return unverified_chain(self._tls)[:1]
+        return verified_chain(self._tls)
+
     def _judged(self, enforcement: Enforcement, chain: list[bytes]) -> Stamp:
         host = self._tls.server_hostname
-        if weakness := _weakness(self._tls):
+        if weakness := _weakness(self._tls, enforcement):
             self._refuse(enforcement, weakness)
         assert host is not None  # or `_weakness` would have said so
         stamp = enforcement.pinner.check(host, chain, port=enforcement.port, served=self._served)
@@ -157,7 +125,7 @@ class Gate:
         # The leaf only tells mix-ups of our own store: the server has proven the session's secret and no key.
         if self._offered is None or self._tls.getpeercert(binary_form=True) != self._offered[0].chain[0]:
             self._refuse(enforcement, "the session was resumed, and the chain that earned it is not known")
-        if weakness := _weakness(self._tls):
+        if weakness := _weakness(self._tls, enforcement):
             self._refuse(enforcement, weakness)
         assert self._offered is not None  # or it would have been refused
         stamp = enforcement.pinner.renew(self._offered[1])
@@ -166,15 +134,18 @@ class Gate:
 
     def _accepted(self, enforcement: Enforcement, stamp: Stamp) -> Stamp:
         if stamp.verdict.decision is Decision.REFUSE:
-            self._refusal = enforcement.error(stamp.verdict)
-            raise self._refusal
+            self._refused = stamp.verdict
+            raise enforcement.error(stamp.verdict)
+        if not enforcement.accepts(stamp.verdict):
+            self._refuse(
+                enforcement, "nothing is verified but pins (trust='pins-only'), and no leaf pin is enforced here"
+            )
         return stamp
 
     def _refuse(self, enforcement: Enforcement, detail: str) -> NoReturn:
         host = self._tls.server_hostname or "localhost"
-        verdict = self._tell_refusal(enforcement, host, detail)
-        self._refusal = enforcement.error(verdict)
-        raise self._refusal
+        self._refused = self._tell_refusal(enforcement, host, detail)
+        raise enforcement.error(self._refused)
 
     def _tell_refusal(self, enforcement: Enforcement, host: str, detail: str) -> Verdict:
         return enforcement.pinner.refuse(
@@ -195,9 +166,9 @@ class Gate:
 
     def _shut(self) -> None:
         """Refuse to carry data: there is no stamp."""
-        if self._refusal is not None:
-            raise self._refusal
         assert self._enforcement is not None
+        if self._refused is not None:
+            raise self._enforcement.error(self._refused)
         self._refuse(self._enforcement, "data was to be sent or received before the handshake was checked")
 
 
@@ -223,8 +194,8 @@ class PinnedSSLObject(Gate, ssl.SSLObject):
             ssl.SSLError: As OpenSSL finds it.
             RefusedError: The chain was verified and the pins refuse it. Nothing of our flight has left.
         """
-        if self._refusal is not None:
-            raise self._refusal
+        if self._refused is not None:
+            self._shut()
         if not self._has_begun:
             self._has_begun = True
             self._offer_session()
@@ -276,7 +247,7 @@ class PinnedSSLObject(Gate, ssl.SSLObject):
             return
         assert self._enforcement is not None  # `_store` has looked
         stamp = self._enforcement.pinner.judge(key[1], session.chain)
-        if stamp.verdict.decision is Decision.REFUSE or stamp.verdict.at >= session.not_after:
+        if not self._enforcement.accepts(stamp.verdict) or stamp.verdict.at >= session.not_after:
             store.drop(key, session)
             return
         if session.once:
@@ -329,21 +300,26 @@ class _Earned:
     not_after: datetime
 
 
-def _weakness(tls: ssl.SSLObject | ssl.SSLSocket) -> str:
+def _weakness(tls: ssl.SSLObject | ssl.SSLSocket, enforcement: Enforcement) -> str:
     """Why the chain of this handshake proves nothing; empty when it does."""
-    context = tls.context
-    if context.verify_mode is not ssl.CERT_REQUIRED:
-        # Under CERT_NONE OpenSSL's "verified" chain holds whatever the peer sent, forged signatures included.
-        return "verify_mode of the context was lowered from CERT_REQUIRED"
-    if not context.check_hostname:
-        return "check_hostname of the context was switched off"
-    if not int(context.options) & _NO_RENEGOTIATION:
+    if enforcement.trust == "ca-and-pins" and (lowered := _lowered(tls.context)):
+        return lowered
+    if not int(tls.context.options) & _NO_RENEGOTIATION:
         return "OP_NO_RENEGOTIATION of the context was cleared"
     if tls.server_hostname is None:
         return "no server name was given"
     cipher = (tls.cipher() or ("",))[0]
     if not cipher.startswith(_PROVEN_KEY_EXCHANGES):
         return f"the key exchange of {cipher} does not prove the server's key in time"
+    return ""
+
+
+def _lowered(context: ssl.SSLContext) -> str:
+    if context.verify_mode is not ssl.CERT_REQUIRED:
+        # Under CERT_NONE OpenSSL's "verified" chain holds whatever the peer sent, forged signatures included.
+        return "verify_mode of the context was lowered from CERT_REQUIRED"
+    if not context.check_hostname:
+        return "check_hostname of the context was switched off"
     return ""
 
 
@@ -361,24 +337,25 @@ if sys.version_info >= (3, 13):
 
     def unverified_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
         """
-        What the peer sent, leaf first, DER. It proves nothing, and is for reports only.
+        What the peer sent, leaf first, DER. It proves nothing but that the peer holds the key of the first.
         """
         return tls.get_unverified_chain()
 
 else:
     import _ssl
 
-    # Public from 3.13 (gh-109109). Before, the getter is on the private object and returns certificates, or None.
+    # Public from 3.13 (gh-109109). Before, the getters are on the private object and return certificates, or None.
     def verified_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
         """
         The chain that OpenSSL verified in this handshake, leaf first, DER; empty before, and on a resumed session.
         """
-        chain = tls._sslobj.get_verified_chain()  # type: ignore[union-attr]
-        return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain or ()]
+        return _der(tls._sslobj.get_verified_chain())  # type: ignore[union-attr]
 
     def unverified_chain(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
         """
-        What the peer sent, leaf first, DER. It proves nothing, and is for reports only.
+        What the peer sent, leaf first, DER. It proves nothing but that the peer holds the key of the first.
         """
-        chain = tls._sslobj.get_unverified_chain()  # type: ignore[union-attr]
+        return _der(tls._sslobj.get_unverified_chain())  # type: ignore[union-attr]
+
+    def _der(chain: list[_ssl.Certificate] | None) -> list[bytes]:
         return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain or ()]

@@ -17,10 +17,11 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pinset._enforcement import Enforcement
 from pinset._errors import ContextError
 from pinset._pinner import Stamp
-from pinset._tls import Enforcement, PinnedSSLObject
-from pinset._verdict import Decision, Verdict
+from pinset._tls import PinnedSSLObject
+from pinset._verdict import Verdict
 
 READ_SIZE = 64 * 1024
 _ENDED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR  # the first is Linux's
@@ -157,7 +158,7 @@ class TLSLayer:
             return True
         assert self._stamp is not None  # a stream is handed out after its handshake
         self._stamp = self._enforcement.pinner.renew(self._stamp)
-        return self._stamp.verdict.decision is not Decision.REFUSE
+        return self._enforcement.accepts(self._stamp.verdict)
 
     @property
     def verdict(self) -> Verdict | None:

@@ -301,6 +301,12 @@ def require_program():
 
 
 @pytest.fixture(scope="session")
+def run_program():
+    """See `running`."""
+    return running
+
+
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     program = find_program("nginx")
     directory = tmp_path_factory.mktemp("pinset-nginx")
@@ -416,6 +422,12 @@ access_log {self._directory}/access.log own;
 def nginx(tmp_path):
     """Make an `Nginx` from ``server`` blocks, which listen on PORT0, PORT1 and so on, for a ``with`` block."""
     return lambda *servers: Nginx(tmp_path, servers)
+
+
+@pytest.fixture(scope="session")
+def own_nginx():
+    """Make an `Nginx` of a directory and ``server`` blocks, for many tests."""
+    return Nginx
 
 
 class Relay:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from pinset._enforcement import Trust
 from pinset._errors import ContextError
 from pinset._httpx2._httpx_rules import alpn_protocols, origin_context
 from pinset._pinner import Pinner, Pins, as_pinner
@@ -35,6 +36,7 @@ class PinnedAsyncClient(httpx2.AsyncClient):
     Args:
         pins: A `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
         verify: A context with the CAs to trust; see `PinnedAsyncTransport`.
+        trust: ``pins-only`` for servers with a certificate of their own making; see `PinnedAsyncTransport`.
         session_resumption: Whether TLS sessions are resumed; see `PinnedAsyncTransport`.
 
     Raises:
@@ -65,6 +67,7 @@ class PinnedAsyncClient(httpx2.AsyncClient):
         transport: None = None,
         trust_env: bool = True,
         default_encoding: str | Callable[[bytes], str] = "utf-8",
+        trust: Trust = "ca-and-pins",
         session_resumption: bool = True,
     ) -> None:
         if transport is not None:
@@ -78,6 +81,7 @@ class PinnedAsyncClient(httpx2.AsyncClient):
                     " mount a PinnedAsyncTransport, or use a separate httpx2.AsyncClient for those hosts"
                 )
         self._pinner = as_pinner(pins)
+        self._trust: Trust = trust
         self._session_resumption = session_resumption
         super().__init__(
             auth=auth,
@@ -85,7 +89,12 @@ class PinnedAsyncClient(httpx2.AsyncClient):
             headers=headers,
             cookies=cookies,
             verify=origin_context(
-                self._pinner, verify, cert, protocols=alpn_protocols(http1=http1, http2=http2), trust_env=trust_env
+                self._pinner,
+                verify,
+                cert,
+                protocols=alpn_protocols(http1=http1, http2=http2),
+                trust_env=trust_env,
+                trust=trust,
             ),
             http1=http1,
             http2=http2,
@@ -123,7 +132,9 @@ class PinnedAsyncClient(httpx2.AsyncClient):
 
     def _pinned_transport(self, **kwargs: Any) -> PinnedAsyncTransport:
         kwargs.pop("transport", None)
-        return PinnedAsyncTransport(self._pinner, session_resumption=self._session_resumption, **kwargs)
+        return PinnedAsyncTransport(
+            self._pinner, trust=self._trust, session_resumption=self._session_resumption, **kwargs
+        )
 
     def _check_roads(self) -> None:
         for transport in (self._transport, *self._mounts.values()):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from pinset import _errors
-from pinset._contexts import prepare_context, set_alpn, shared_context
+from pinset._contexts import context_without_cas, prepare_context, set_alpn, shared_context
+from pinset._enforcement import Trust
 from pinset._errors import ContextError
 from pinset._hosts import canonical_host
 from pinset._httpx2._httpx_errors import CleartextError, HostError, ServerNameError, UnlistedHostError
@@ -34,12 +35,15 @@ def check_request(pinner: Pinner, request: httpx2.Request) -> None:
         request: What is to be sent.
 
     Raises:
+        httpx2.UnsupportedProtocol: The URL names no host.
         HostError: The host of the URL has no canonical form.
         CleartextError: A listed host is to be spoken to without TLS.
         UnlistedHostError: No rule covers the host, and unlisted hosts are denied.
         ServerNameError: ``sni_hostname`` names another host.
     """
     policy = pinner.policy
+    if not request.url.host:
+        raise httpx2.UnsupportedProtocol("Request URL is missing a host.")
     try:
         host = canonical_host(request.url.raw_host.decode("ascii"))
     except _errors.HostError as error:
@@ -82,6 +86,7 @@ def origin_context(
     *,
     protocols: Sequence[str],
     trust_env: bool,
+    trust: Trust = "ca-and-pins",
 ) -> ssl.SSLContext:
     """
     The context for the origins of a client or transport.
@@ -92,6 +97,7 @@ def origin_context(
         cert: A client certificate, as httpx2 takes it.
         protocols: For ALPN.
         trust_env: Whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` choose the CAs.
+        trust: ``pins-only`` for a context that verifies nothing itself.
 
     Raises:
         ContextError: Pins could not be enforced on it.
@@ -105,12 +111,15 @@ def origin_context(
         raise ContextError("load the client certificate into the context: context.load_cert_chain(…)")
     if verify is not None:
         context = verify
+    elif trust == "pins-only":
+        context = context_without_cas()
     elif cert is not None:
         context = httpx2.create_ssl_context(trust_env=trust_env)  # of its own: the client certificate is in it
-        context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
     else:
         context = shared_context(httpx2.create_ssl_context, protocols, trust_env=trust_env)
-    prepare_context(context, pinner)
+    prepare_context(context, pinner, trust)
+    if cert is not None:
+        context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
     set_alpn(context, protocols)
     return context
 

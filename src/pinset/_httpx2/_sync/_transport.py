@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from pinset._contexts import shared_context
+from pinset._enforcement import Enforcement, Trust
 from pinset._errors import ContextError
 from pinset._httpx2._httpx_errors import UnverifiedChainError, httpx_error
 from pinset._httpx2._httpx_rules import TLS_SCHEMES, alpn_protocols, check_request, origin_context
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
 from pinset._sessions import SessionStore
-from pinset._tls import Enforcement
 
 if TYPE_CHECKING:
     from httpcore2 import SOCKET_OPTION
@@ -50,12 +50,14 @@ class PinnedTransport(httpx2.HTTPTransport):
         proxy: The proxy to go through. Its own TLS is verified by ``Proxy(ssl_context=…)`` and not pinned.
         http1, http2, limits, uds, local_address, retries, socket_options: As in ``httpx2.HTTPTransport``.
             A pin failure is never retried.
+        trust: ``pins-only`` for servers with a certificate of their own making: no CA, no expiry and no host name is
+            verified, so the policy has to consist of enforced leaf pins and deny unlisted hosts.
         session_resumption: Whether TLS sessions are resumed, which saves half of a handshake. The chain that earned a
             session is judged by the policy in force each time; a session is used for an hour at most.
 
     Raises:
         PolicyError: *pins* makes no policy.
-        ContextError: *verify* is a context on which pins could not be enforced.
+        ContextError: *verify* is a context on which pins could not be enforced, or *pins* cannot carry *trust*.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class PinnedTransport(httpx2.HTTPTransport):
         local_address: str | None = None,
         retries: int = 0,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
+        trust: Trust = "ca-and-pins",
         session_resumption: bool = True,
     ) -> None:
         # As in httpx2: loading httpcore2 costs more than all the rest, and not every program makes a transport.
@@ -86,12 +89,17 @@ class PinnedTransport(httpx2.HTTPTransport):
         if not (http1 or http2):
             raise ContextError("http1=False and http2=False leave no protocol to speak; allow one")
         context = origin_context(
-            self._pinner, verify, cert, protocols=alpn_protocols(http1=http1, http2=http2), trust_env=trust_env
+            self._pinner,
+            verify,
+            cert,
+            protocols=alpn_protocols(http1=http1, http2=http2),
+            trust_env=trust_env,
+            trust=trust,
         )
         sessions = SessionStore() if session_resumption else None
 
         def context_for(host: str, port: int) -> OriginContext:  # noqa: ARG001 - the TLS object knows the host
-            return OriginContext(context, Enforcement(self._pinner, httpx_error, sessions, port))
+            return OriginContext(context, Enforcement(self._pinner, httpx_error, sessions, port, trust))
 
         backend, http_proxy = PinnedBackend(), None
         if isinstance(proxy, (str, httpx2.URL)):
