@@ -258,6 +258,27 @@ def listening(*arguments):
     return process, process.stderr.readline().split()[1].rstrip(",")
 
 
+def test_interrupt():
+    """Ctrl-C goes to the program as well; when it has ended, there is still a summary."""
+    code = "from pinset.cli import main; main()"
+    waits = "import sys, time; print('ready', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "intercept", *python(waits)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as a terminal has it: both are in one group
+    )
+    with process:
+        while process.stderr.readline() != "ready\n":
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert f"{sys.executable} ended with status {-signal.SIGINT}" in err
+    assert "0 hosts: " in err
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_as_a_proxy(server, roots, end):
     """For a phone: it serves its authority, tells of each contact at once, and sums up when it is stopped."""
@@ -267,10 +288,12 @@ def test_as_a_proxy(server, roots, end):
             authority = httpx.get(f"{proxy}/ca.pem", trust_env=False).text
             trust = ssl.create_default_context(cadata=authority)
             assert httpx.get(server.url(), verify=trust, proxy=proxy, trust_env=False).status_code == 200
-            lines = [process.stderr.readline() for _ in range(3)]
+            socks = proxy.replace("http", "socks5")
+            assert httpx.get(server.url(), verify=trust, proxy=socks, trust_env=False).status_code == 200
+            lines = [process.stderr.readline() for _ in range(4)]
             assert lines[0] == f"its authority: {proxy}/ca.pem (valid 2 days; take it off the device afterwards)\n"
             assert "then press Ctrl-C here" in lines[1]
-            assert lines[2] == f"localhost:{server.port}: ACCEPTED IT: it sent data\n"
+            assert lines[2] == lines[3] == f"localhost:{server.port}: ACCEPTED IT: it sent data\n"
         finally:
             process.send_signal(end)
             out, err = process.communicate(timeout=30)

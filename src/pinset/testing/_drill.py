@@ -125,6 +125,7 @@ class Server(Protocol):
 
     def __enter__(self) -> Self:
         """Begin to serve."""
+        raise NotImplementedError
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -133,6 +134,7 @@ class Server(Protocol):
 
     def url(self) -> str:
         """Where it serves, under the name ``localhost``."""
+        raise NotImplementedError
 
     def show(self, identity: Identity) -> None:
         """Change the certificate, for all connections from now on."""

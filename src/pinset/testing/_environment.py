@@ -46,7 +46,9 @@ def proxied_environment(proxy: str, trust_file: Path, base: Mapping[str, str] | 
         trust_file: Certificates in PEM.
         base: The environment otherwise; that of this process by default.
     """
-    environment = {name: value for name, value in (base or os.environ).items() if name not in _WAYS_ROUND}
+    environment = {
+        name: value for name, value in (os.environ if base is None else base).items() if name not in _WAYS_ROUND
+    }
     environment |= dict.fromkeys(PROXY_VARIABLES, proxy)
     environment |= trusting_environment(trust_file)
     # Node heeds the proxy variables only when it is told to, from 22.21 and 24 on.
