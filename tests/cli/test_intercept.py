@@ -204,6 +204,9 @@ def test_program_that_does_not_end(monkeypatch):
         (["--record", "missing/file", "--", "true"], "missing/file"),
         (["--connect-to", "x:y", "--", "true"], "no port"),
         (["--", "./no-such-program"], "no-such-program cannot be started"),
+        (["--control", "./no-such-control", "--", "true"], "no-such-control cannot be started"),
+        (["--control", "it's", "--", "true"], "No closing quotation"),
+        (["--control", "true", "--listen", "127.0.0.1"], "put one after --"),
     ],
 )
 def test_refusals(arguments, word, tmp_path, monkeypatch):

@@ -84,37 +84,58 @@ def intercept_command(
     Ends with 1 when a listed host was accepted, with 3 when one was not proven, with 0 when all refused.
     """
     with refusing(), ExitStack() as stack:
-        if not command and listen is None:
-            raise InputError("nothing to intercept: pinset intercept -- PROGRAM…, or --listen 127.0.0.1:8080")
+        programs = _programs(command, control, listen)
         loaded = load_policy(policy) if policy else None
         file = stack.enter_context(record.open("a", encoding="utf-8")) if record else None
         interceptor = _interceptor(listen, ca_file, connect_to, allow_remote=allow_remote, live=not command)
         if ca_out:
             ca_out.write_text(interceptor.authority.root_pem, encoding="ascii")
         _start(stack, interceptor)
-        status = None
-        if control:
-            with interceptor.control():
-                run_behind(interceptor, shlex.split(control), timeout=timeout)
-        if command:
-            status = run_behind(interceptor, command, timeout=timeout)
-        else:
-            _wait_for_interrupt(interceptor)
+        status = _run(interceptor, programs, timeout)
         now = datetime.now(UTC).replace(microsecond=0)
         findings = judge(interceptor.contacts, loaded, now, knows_authority=knows_authority)
         if file is not None:
             file.writelines(write_finding(finding, now) for finding in findings)
-    controls = [contact for contact in interceptor.contacts if contact.is_control] if control else None
-    report = _Report(command, status, findings, controls, file)
     if as_json:
         hosts = [document_of(finding, now) for finding in findings]
         put_record({"command": command, "status": status, "conclusion": conclude(findings).value, "hosts": hosts})
     elif findings:
-        put_table(
-            _COLUMNS, [_row(finding) for finding in findings], styles=[_STYLES[each.meaning] for each in findings]
-        )
-    report.say()
+        styles = [_STYLES[finding.meaning] for finding in findings]
+        put_table(_COLUMNS, [_row(finding) for finding in findings], styles=styles)
+    controls = [contact for contact in interceptor.contacts if contact.is_control] if control else None
+    _Report(command, status, findings, controls, file).say()
     raise typer.Exit(_STATUS[conclude(findings)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Programs:
+    """What is run, word by word; nothing where there is only a proxy."""
+
+    control: list[str]
+    command: list[str]
+
+
+def _programs(command: list[str] | None, control: str | None, listen: str | None) -> _Programs:
+    if not command and listen is None:
+        raise InputError("nothing to intercept: pinset intercept -- PROGRAM…, or --listen 127.0.0.1:8080")
+    try:
+        words = shlex.split(control or "")
+    except ValueError as error:
+        raise InputError(f"--control {control!r} cannot be read: {error}; quote it as for a shell") from error
+    if words and not command:
+        raise InputError("--control is run before a program, and there is none; put one after --")
+    return _Programs(words, command or [])
+
+
+def _run(interceptor: Interceptor, programs: _Programs, timeout: float | None) -> int | None:
+    """Whatever there is to run, the control first; the exit status of the program."""
+    if programs.control:
+        with interceptor.control():
+            run_behind(interceptor, programs.control, timeout=timeout)
+    if programs.command:
+        return run_behind(interceptor, programs.command, timeout=timeout)
+    _wait_for_interrupt(interceptor)
+    return None
 
 
 def _interceptor(

@@ -199,7 +199,7 @@ class Authority:
             client: For a client instead of a server.
         """
         private = key or new_key(self.kind)
-        end = _now() + dt.timedelta(days=-1 if expired else days)
+        end = min(_now() + dt.timedelta(days=-1 if expired else days), self._signer.not_valid_after_utc)
         leaf = _certificate(
             _name(hosts[0]),
             private.public_key(),
