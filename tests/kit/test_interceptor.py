@@ -479,3 +479,27 @@ class TestListening:
         with idle, tls, suppress(ConnectionError, ssl.SSLError):
             assert idle.recv(10) == b""
             assert tls.recv(10) == b""
+
+
+@pytest.mark.asyncio
+async def test_what_the_genuine_server_does_not_speak(interceptor, genuine, trust):
+    """A client that would rather speak HTTP/2 gets HTTP/1.1, when that is all the genuine server has."""
+    with HTTPSServer(authority=genuine) as old:
+        async with httpx.AsyncClient(verify=trust, proxy=interceptor.url, http2=True) as client:
+            response = await client.get(old.url())
+    assert (response.status_code, response.http_version) == (200, "HTTP/1.1")
+
+
+@pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_certificate_is_shown_every_time(interceptor, server, trust, tls):
+    """No session is resumed: a client that has looked away once has to look again."""
+    trust.minimum_version = trust.maximum_version = tls
+    session = None
+    for _ in range(2):
+        with tunnel(interceptor, port=server.port) as plain:
+            with trust.wrap_socket(plain, server_hostname=HOST, session=session) as tls_socket:
+                tls_socket.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                assert tls_socket.recv(4096).startswith(b"HTTP/1.1 200")
+                assert not tls_socket.session_reused
+                session = tls_socket.session
+                assert not session.has_ticket
