@@ -22,28 +22,24 @@ async def app(scope, receive, send):  # noqa: PLR0912 - one branch a path
     path, query = scope["path"], parse_qs(scope["query_string"].decode())
     headers = [(name.decode(), value.decode()) for name, value in scope["headers"]]
 
-    async def answer(status, body=b"", *extra):
+    body = b"".join([part async for part in _body(receive)])  # all of it, or hypercorn would close the connection
+
+    async def answer(status, content=b"", *extra):
         await send({"type": "http.response.start", "status": status, "headers": [*extra]})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": content})
 
     match path:
         case "/echo":
-            digest, size = hashlib.sha256(), 0
-            async for part in _body(receive):
-                digest.update(part)
-                size += len(part)
             told = {
                 "method": scope["method"],
                 "version": scope["http_version"],
                 "query": query,
                 "headers": headers,
-                "size": size,
-                "sha256": digest.hexdigest(),
+                "size": len(body),
+                "sha256": hashlib.sha256(body).hexdigest(),
             }
             await answer(200, json.dumps(told).encode(), (b"content-type", b"application/json"))
         case "/redirect":
-            async for _ in _body(receive):  # or the connection would be closed
-                pass
             await answer(int(query["status"][0]), b"", (b"location", query["to"][0].encode()))
         case "/cookie":
             await answer(200, b"", (b"set-cookie", b"session=secret; Path=/"))
@@ -67,21 +63,16 @@ async def app(scope, receive, send):  # noqa: PLR0912 - one branch a path
             for _ in range(count):
                 await send({"type": "http.response.body", "body": PART, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-        case "/ping-pong":
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            async for part in _body(receive):
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
         case _:
             await answer(404)
 
 
 async def _body(receive):
-    while True:
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         if message.get("body"):
             yield message["body"]
-        if not message.get("more_body"):
-            return
+        more = message.get("more_body")

@@ -46,7 +46,8 @@ MODULES = {
     "_policy": ["test_policy.py", "test_vectors.py", "test_values.py"],
     "_evaluate": ["test_evaluate.py", "test_vectors.py", "test_values.py"],
     "_sessions": ["test_sessions.py", "test_values.py"],
-    "_tls": ["test_sessions.py", "test_tls.py", "test_values.py"],
+    "_enforcement": ["test_pins_only.py", "test_tls.py", "test_values.py"],
+    "_tls": ["test_pins_only.py", "test_sessions.py", "test_tls.py", "test_values.py"],
     "_tls_socket": ["test_tls.py"],
     "_pool": ["test_httpx.py", "test_waiting.py", "test_generations.py", "test_goaway.py"],
 }

@@ -16,7 +16,7 @@ from scripted import HTTP2, PATIENCE, Scripted, wait_for
 
 import pinset
 from pinset import OnExpiry, PinMismatchError, Pinner, PinSet, Policy
-from pinset.testing import Identity
+from pinset.testing import Identity, TLSServer
 
 loops = pytest.mark.parametrize("loop", LOOPS)
 protocols = pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
@@ -371,3 +371,26 @@ def test_replace_from_another_thread(leaf, renewed, genuine, http2):
             thread.join()
 
     LOOPS["asyncio"](run)
+
+
+@loops
+def test_a_policy_that_never_rests(loop, leaf, impostor, genuine) -> None:
+    """One that refuses every connection between its handshake and its request: ten handshakes, and an error."""
+    good, bad = ({HOST: [identity.pin, BACKUP]} for identity in (leaf, impostor))
+    pinner = Pinner(good, observers=[lambda _: pinner.replace(bad)])
+
+    async def trace(name, _):
+        if name == "connection.start_tls.started":
+            pinner.replace(good)
+
+    async def run():
+        with TLSServer(leaf.server_context()) as server:
+            async with pinset.PinnedAsyncClient(pinner, verify=genuine.client_context()) as client:
+                with pytest.raises(httpx.ConnectError, match="10 connections in a row"):
+                    await client.get(server.url(), extensions={"trace": trace})
+                assert counts(client._transport) == (0, 0, 0, 0)
+            assert server.seen.connections == 10
+            assert server.seen.application_data == b""
+
+    with collector_off():
+        LOOPS[loop](run)

@@ -27,6 +27,10 @@ from pinset._http2 import REFUSED_STREAM
 from pinset._tasks import Task, shielded, wait_for
 
 _PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
+# Each may have become unfit between its handshake and its first request. That so many do in a row is a fault of ours or of
+# a program that replaces its policy all the time, and nobody is to be overrun by handshakes for it.
+_MOST_UNFIT = 10
+_UNFIT = f"{_MOST_UNFIT} connections in a row became unacceptable to the policy before they could be used"
 _CLOSED = "the client was closed while the request waited for a connection"
 
 
@@ -106,12 +110,8 @@ class PinnedPool:
     async def _send(self, key: Key, request: httpcore.Request, body: _RequestBody | None) -> httpcore.Response:
         was_refused = False
         while True:
-            connection = await self._acquire(key, request)
+            connection = await self._acquire_accepted(key, request)
             protocol = connection.protocol
-            if not protocol.stream.accepts():  # the policy was replaced between the handshake, or its turn, and now
-                connection.retired = True
-                await self._release(connection)
-                continue
             try:
                 response = await protocol.http.handle_async_request(
                     request if protocol.forward is None else protocol.forward(request)
@@ -136,6 +136,15 @@ class PinnedPool:
                 return httpcore.Response(
                     response.status, headers=response.headers, content=content, extensions=response.extensions
                 )
+
+    async def _acquire_accepted(self, key: Key, request: httpcore.Request) -> Connection:
+        for _ in range(_MOST_UNFIT):
+            connection = await self._acquire(key, request)
+            if connection.protocol.stream.accepts():
+                return connection
+            connection.retired = True  # the policy was replaced between the handshake, or its turn, and now
+            await self._release(connection)
+        raise httpcore.ConnectError(_UNFIT)
 
     async def _acquire(self, key: Key, request: httpcore.Request) -> Connection:
         if self._is_closed:

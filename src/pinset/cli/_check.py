@@ -24,6 +24,7 @@ from pinset.cli._network import (
     StartTLSOption,
     TimeoutOption,
     make_context,
+    make_targets,
     split_address,
 )
 from pinset.cli._output import Exit, next_step, progress, put_record, put_table, refusing, say
@@ -90,11 +91,7 @@ def _targets(
     for name, _ in named:
         if policy.find(name) is None:
             raise InputError(f"no rule of the policy covers {name}; pinset fetch {name} makes one")
-    elsewhere = None if connect_to is None else split_address(connect_to, 443)
-    return [
-        Target(host=name, port=port, connect_to=elsewhere, proxy=proxy, starttls=starttls)
-        for name, port in dict.fromkeys(named)
-    ]
+    return make_targets(named, connect_to, proxy, starttls)
 
 
 def _row(health: Health) -> list[str]:

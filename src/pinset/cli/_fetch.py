@@ -22,6 +22,7 @@ from pinset.cli._network import (
     StartTLSOption,
     TimeoutOption,
     make_context,
+    make_targets,
     split_address,
 )
 from pinset.cli._output import Exit, next_step, progress, put_record, refusing, say, write_output
@@ -50,11 +51,8 @@ def fetch_command(
     with refusing():
         if out is not None and out.exists():
             raise FileExistsError(None, "the file exists and is left as it is", str(out))
-        elsewhere = None if connect_to is None else split_address(connect_to, 443)
-        targets = [
-            Target(host=host, port=port, sni=sni, connect_to=elsewhere, proxy=proxy, starttls=starttls)
-            for host, port in dict.fromkeys(split_address(text, 443) for text in hosts)
-        ]
+        named = [split_address(text, 443) for text in hosts]
+        targets = make_targets(named, connect_to, proxy, starttls, sni=sni)
         context = make_context(ca_file)
         with progress("connecting", len(targets)) as advance:
             work = fetch_targets(targets, context, timeout=timeout, jobs=jobs, on_done=advance)

@@ -5,6 +5,7 @@ What ``fetch`` and ``check`` share: hosts, addresses and trust as they are given
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 
 from pinset._errors import InputError
 from pinset._hosts import canonical_host
-from pinset.probe import StartTLS
+from pinset.probe import StartTLS, Target
 
 ProxyOption = Annotated[str | None, typer.Option("--proxy", help="http://HOST:PORT or socks5://HOST:PORT.")]
 CAFileOption = Annotated[
@@ -39,6 +40,34 @@ def split_address(text: str, default_port: int) -> tuple[str, int]:
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise InputError(f"{text!r} has no port that could be; write HOST:443")
     return canonical_host(host), int(port)
+
+
+def make_targets(
+    named: Iterable[tuple[str, int]],
+    connect_to: str | None,
+    proxy: str | None,
+    starttls: StartTLS | None,
+    *,
+    sni: str | None = None,
+) -> list[Target]:
+    """
+    What to connect to, each once.
+
+    Args:
+        named: Hosts and ports.
+        connect_to: ``HOST:PORT`` to connect to for every host, or None.
+        proxy: The proxy to go through, or None.
+        starttls: What to speak before TLS, or None.
+        sni: The server name to ask for, or None for the host.
+
+    Raises:
+        InputError: *connect_to* is no address, or a target is not possible.
+    """
+    elsewhere = None if connect_to is None else split_address(connect_to, 443)
+    return [
+        Target(host=host, port=port, sni=sni, connect_to=elsewhere, proxy=proxy, starttls=starttls)
+        for host, port in dict.fromkeys(named)
+    ]
 
 
 def make_context(ca_file: Path | None) -> ssl.SSLContext:

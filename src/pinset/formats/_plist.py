@@ -95,3 +95,23 @@ def _dictionary(element: Element, faults: list[Fault]) -> dict[str, Value]:
             faults.append(Fault(f"line {key.line}", reason, "merge the two"))
         table[key.text] = _value(value, faults)
     return table
+
+
+def find_dictionary(root: Value, outer: str, inner: str, *, source: str) -> dict[str, Value]:
+    """
+    The dictionary *inner*, which stands in *outer*, or at the top.
+
+    Raises:
+        PolicyError: It is not there.
+    """
+    place = root
+    for key in (outer, inner):
+        if not isinstance(place.content, dict):
+            raise PolicyError([Fault(f"line {place.line}", f"{place.kind} where {key} was expected")], source=source)
+        if key in place.content:
+            place = place.content[key]
+        elif key == inner:
+            raise PolicyError([Fault(f"line {place.line}", f"there is no {inner}")], source=source)
+    if not isinstance(place.content, dict):
+        raise PolicyError([Fault(f"line {place.line}", f"{inner} is {place.kind}, not a dictionary")], source=source)
+    return place.content

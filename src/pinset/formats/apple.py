@@ -20,7 +20,7 @@ from pinset.formats._differences import (
     pin_from_bare,
 )
 from pinset.formats._domains import canonical_domain, cover_one_label, refuse_doubles
-from pinset.formats._plist import Value, read_plist, write_plist
+from pinset.formats._plist import Value, find_dictionary, read_plist, write_plist
 from pinset.formats.exchange import NOTHING_GIVEN, Circumstances, Effect, Exported, Imported, Loss
 
 _SECURITY, _DOMAINS = "NSAppTransportSecurity", "NSPinnedDomains"
@@ -124,26 +124,6 @@ class _Reader:
 
     def _fault(self, value: Value, reason: str, suggestion: str = "") -> None:
         self._faults.append(Fault(f"line {value.line}", reason, suggestion))
-
-
-def find_dictionary(root: Value, outer: str, inner: str, *, source: str) -> dict[str, Value]:
-    """
-    The dictionary *inner*, which stands in *outer*, or at the top.
-
-    Raises:
-        PolicyError: It is not there.
-    """
-    place = root
-    for key in (outer, inner):
-        if not isinstance(place.content, dict):
-            raise PolicyError([Fault(f"line {place.line}", f"{place.kind} where {key} was expected")], source=source)
-        if key in place.content:
-            place = place.content[key]
-        elif key == inner:
-            raise PolicyError([Fault(f"line {place.line}", f"there is no {inner}")], source=source)
-    if not isinstance(place.content, dict):
-        raise PolicyError([Fault(f"line {place.line}", f"{inner} is {place.kind}, not a dictionary")], source=source)
-    return place.content
 
 
 def write_apple(policy: Policy, circumstances: Circumstances = NOTHING_GIVEN) -> Exported:

@@ -30,8 +30,7 @@ from pinset.formats._domains import (
     policy_from_domains,
     refuse_doubles,
 )
-from pinset.formats._plist import Value, read_plist, write_plist
-from pinset.formats.apple import find_dictionary
+from pinset.formats._plist import Value, find_dictionary, read_plist, write_plist
 from pinset.formats.exchange import Effect, Exported, Imported, Loss
 
 _CONFIGURATION, _DOMAINS = "TSKConfiguration", "TSKPinnedDomains"
