@@ -113,7 +113,7 @@ def mitmproxy(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Real servers and proxies; they have to be installed (see .ci/run)."""
-    session.install("-e", ".[cli,httpx2,otel,socks,testing,updates]", *_group("tests"))
+    session.install("-e", ".[cli,httpx2,otel,socks,testing,updates]", *_group("tests"), *_group("kit"))
     session.env["PINSET_REQUIRE_INTEGRATION"] = "1"
     session.env.setdefault("PINSET_MITMDUMP", str(MITMPROXY / "bin" / "mitmdump"))
     # The session downstream runs the others, with what they need.

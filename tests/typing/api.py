@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
+from collections.abc import Callable
 
 import httpx
 
@@ -37,6 +38,7 @@ from pinset.reports import (
     PinReport,
     Reporter,
 )
+from pinset.testing import Contact, HTTPSServer, Interceptor, Reaction
 from pinset.updates import SourceStatus, TufPinSource
 
 PINS = {"api.example.com": ["sha256/7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="]}
@@ -104,3 +106,16 @@ async def updates(root: bytes, policy: Policy) -> str:
     async with source, PinnedAsyncClient(own) as pinned, PinnedAsyncTransport(source):
         await pinned.get("https://api.example.com/")
         return f"{(await source.refresh()).versions} {context}"
+
+
+def kit(fetch: Callable[[str], None]) -> list[Contact]:
+    with HTTPSServer("localhost", key="rsa", tls="1.3", http2=True) as server:
+        pins: dict[str, list[str]] = server.pins
+        with Interceptor(upstream=server.client_context(), keep=False) as interceptor:
+            with interceptor.control():
+                fetch(server.url())
+            fetch(str(pins))
+            interceptor.assert_refused("localhost", knows_authority=True)
+            reaction: Reaction | None = interceptor.reaction("localhost")
+            server.rotate(hang_up=reaction is Reaction.REFUSED)
+            return list(interceptor.settle(until_closed=True, within=1.0))

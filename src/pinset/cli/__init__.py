@@ -26,6 +26,8 @@ _COMMANDS = {
     "explain": ("_explain", "explain_command"),
     "plan": ("_plan", "plan_command"),
     "convert": ("_convert", "convert_command"),
+    "intercept": ("_intercept", "intercept_command"),
+    "drill": ("_drill", "drill_command"),
     "demo": ("_demo", "demo"),
 }
 

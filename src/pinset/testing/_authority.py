@@ -92,7 +92,11 @@ class Identity:
             context.load_cert_chain(chain, key)
 
     def server_context(
-        self, *, tls: ssl.TLSVersion | None = None, alpn: Sequence[str] = ("http/1.1",)
+        self,
+        *,
+        tls: ssl.TLSVersion | None = None,
+        alpn: Sequence[str] = ("http/1.1",),
+        clients: Authority | None = None,
     ) -> ssl.SSLContext:
         """
         A context for a server with this identity.
@@ -100,11 +104,15 @@ class Identity:
         Args:
             tls: The one version to speak, by default whatever OpenSSL offers.
             alpn: Protocols to choose from, the preferred one first.
+            clients: Require a client certificate of this authority.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if tls is not None:
             context.minimum_version = context.maximum_version = tls
         context.set_alpn_protocols(list(alpn))
+        if clients is not None:
+            context.load_verify_locations(cadata=clients.root_pem)
+            context.verify_mode = ssl.CERT_REQUIRED
         self.load_into(context)
         return context
 
@@ -117,14 +125,24 @@ class Authority:
         name: Appears in the subjects.
         key: ``"ec"`` or ``"rsa"``: the kind of key for everything this authority makes.
         intermediate: Whether leaves are signed by an intermediate.
+        days: How long its certificates are valid.
     """
 
-    def __init__(self, name: str = "Throw-away", *, key: KeyKind = "ec", intermediate: bool = True) -> None:
+    def __init__(
+        self, name: str = "Throw-away", *, key: KeyKind = "ec", intermediate: bool = True, days: int = 365
+    ) -> None:
         self.kind: KeyKind = key
         self._root_key = new_key(key)
         root_name = _name(f"{name} Root")
+        validity = _now() - dt.timedelta(days=1), _now() + dt.timedelta(days=days)
         self._root = _certificate(
-            root_name, self._root_key.public_key(), root_name, self._root_key, path_length=2, authority=None
+            root_name,
+            self._root_key.public_key(),
+            root_name,
+            self._root_key,
+            path_length=2,
+            authority=None,
+            validity=validity,
         )
         self._signer_key, self._signer = self._root_key, self._root
         self._above: tuple[bytes, ...] = ()
@@ -137,6 +155,7 @@ class Authority:
                 self._root_key,
                 path_length=0,
                 authority=self._root,
+                validity=validity,
             )
             self._above = (_der(self._signer),)
 
@@ -180,7 +199,7 @@ class Authority:
             client: For a client instead of a server.
         """
         private = key or new_key(self.kind)
-        end = _now() + dt.timedelta(days=-1 if expired else days)
+        end = min(_now() + dt.timedelta(days=-1 if expired else days), self._signer.not_valid_after_utc)
         leaf = _certificate(
             _name(hosts[0]),
             private.public_key(),
@@ -304,7 +323,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])  # RFC 5280 A.1: ub-common-name
 
 
 def _der(certificate: x509.Certificate) -> bytes:

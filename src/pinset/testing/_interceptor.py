@@ -1,156 +1,240 @@
 """
 An intercepting proxy: what an attacker with a trusted CA, or a company's inspection box, does.
 
-It answers ``CONNECT``, shakes hands with the client under a certificate it makes on the spot for whatever host is
-asked for, and passes the decrypted bytes on. A client that trusts its CA and has no pins notices nothing.
+It answers ``CONNECT`` and SOCKS5, shakes hands with the client under a certificate it makes on the spot for whatever host
+is asked for, and passes the decrypted bytes on. A client that trusts its CA and has no pins notices nothing.
+
+Rules of this module:
+
+1. What a client did is decided by what it did, not by how it explains itself: `pinset.operate.interception` has the words.
+2. The impostor is shown whether or not the genuine server can be reached; so a test needs no network.
+3. The key of the authority stays in memory. What was sent is kept only where that is asked for.
 """
 
 from __future__ import annotations
 
-import contextlib
-import select
 import socket
 import ssl
-import threading
-from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
+from pinset._hosts import canonical_host
+from pinset.operate.interception import Contact, Reaction, reaction_of
 from pinset.testing._authority import Authority
+from pinset.testing._conversation import Conversation, Upstream
+from pinset.testing._greeting import greet
+from pinset.testing._impostors import Impostors
+from pinset.testing._service import PATIENCE, Service
 
-_PATIENCE = 10.0
-_MOST_HEAD = 64 * 1024
-_CHUNK = 64 * 1024
+CA_PATH = "/ca.pem"
+"""Where the proxy itself serves the certificate of its authority, for a phone to load."""
 
 
-class Interceptor:
+class Interceptor(Service):
     """
-    A CONNECT proxy on a free port of 127.0.0.1 that impersonates every host, while its ``with`` block lasts.
+    A CONNECT and SOCKS5 proxy that impersonates every host, while its ``with`` block lasts.
 
     Args:
-        authority: Signs the impostors. Make the client under test trust it.
-        upstream: What the interceptor itself trusts when it talks to the real server.
+        authority: Signs the impostors. Make the client under test trust it. By default a new one.
+        upstream: What the interceptor itself trusts when it passes on to the real server, a context of its own; None passes
+            nothing on.
+        connect_to: Where the real server of every host is, if not where its name says.
+        clients: Ask for certificates of this authority, and see who shows one.
+        keep: Whether `intercepted` keeps what was sent, or only its size is known.
+        address: Where to listen; port 0 takes a free one.
+        allow_remote: Whether that may be reachable from other machines. Whoever reaches it can use it as a proxy.
+        on_contact: Is told each contact once it is decided, in a thread of the interceptor.
+        patience: Seconds to wait for a client to say something.
 
     Attributes:
+        authority: The authority.
         intercepted: Plain text that clients sent through, by host.
-        refused: How often a client broke off the handshake, by host.
+        client_certificates: Certificates that clients showed, DER.
+
+    Raises:
+        InputError: The address is none, or not one of the loopback interface and that was not allowed.
     """
 
-    def __init__(self, authority: Authority, *, upstream: ssl.SSLContext) -> None:
-        self._authority = authority
-        self._upstream = upstream
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
-        self.intercepted: dict[str, bytes] = {}
-        self.refused: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._closing = threading.Event()
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    def __init__(
+        self,
+        authority: Authority | None = None,
+        *,
+        upstream: ssl.SSLContext | None = None,
+        connect_to: tuple[str, int] | None = None,
+        clients: Authority | None = None,
+        keep: bool = True,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        allow_remote: bool = False,
+        on_contact: Callable[[Contact], None] = lambda _: None,
+        patience: float = PATIENCE,
     ) -> None:
-        self._closing.set()
-        with contextlib.suppress(OSError):
-            socket.create_connection(self._listener.getsockname(), timeout=_PATIENCE).close()
-        for thread in self._threads:
-            thread.join(_PATIENCE)
-        self._listener.close()
+        super().__init__(address, allow_remote=allow_remote)
+        self.authority = authority or Authority("Interceptor")
+        self._impostors = Impostors(self.authority, clients)
+        self._upstream = None if upstream is None else Upstream(upstream, connect_to)
+        self._keep = keep
+        self._on_contact = on_contact
+        self._patience = patience
+        self._is_control = False
+        self._conversations: list[Conversation] = []
+        self.intercepted: dict[str, bytes] = {}
+        self.client_certificates: list[bytes] = []
 
     @property
     def url(self) -> str:
         """
         What a client takes as ``proxy``.
         """
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://{self._netloc}"
 
-    def _start(self, target: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._listener.accept()
-            if self._closing.is_set():
-                client.close()
-                return
-            client.settimeout(_PATIENCE)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._serve, client)
-
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client:
-            host, port = _connect_target(client)
-            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            deceived = self._deceive(client, host)
-            if deceived is None:
-                return
-            inside, first = deceived
-            with inside, self._connect(host, port) as outside:
-                outside.sendall(first)
-                self._relay(host, inside, outside)
-
-    def _deceive(self, client: socket.socket, host: str) -> tuple[ssl.SSLSocket, bytes] | None:
+    @property
+    def socks_url(self) -> str:
         """
-        Shake hands as *host* and read the first bytes; None where the client breaks off.
-
-        In TLS 1.3 that shows only in the read: our side of the handshake is done before the client's.
+        The same for clients that speak SOCKS5; names are resolved by the proxy.
         """
-        inside = None
+        return f"socks5h://{self._netloc}"
+
+    @property
+    def _netloc(self) -> str:
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        """
+        What clients did, a `pinset.operate.interception.Contact` for each connection of which that is decided.
+        """
+        with self._lock:
+            found = [conversation.contact() for conversation in self._conversations]
+        return tuple(contact for contact in found if contact is not None)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """
+        How often a client left at the impostor's certificate, by host, for whatever reason.
+        """
+        left = {Reaction.LEFT, Reaction.UNTRUSTED}
+        hosts = [contact.host for contact in self.contacts if contact.reaction in left]
+        return {host: hosts.count(host) for host in hosts}
+
+    def settle(self, *, until_closed: bool = False, within: float | None = None) -> tuple[Contact, ...]:
+        """
+        Wait until it is decided what the clients do that have connected.
+
+        Args:
+            until_closed: Wait until they have hung up, too, so that all they sent is counted.
+            within: Seconds to wait at most; by default as long as the interceptor has patience.
+
+        Returns:
+            The contacts.
+        """
+        end = time.monotonic() + (2 * self._patience if within is None else within)
+        while time.monotonic() < end:
+            with self._lock:
+                if all(each.is_closed if until_closed else each.is_decided for each in self._conversations):
+                    break
+            time.sleep(0.005)
+        return self.contacts
+
+    @contextmanager
+    def control(self) -> Iterator[None]:
+        """
+        While the block lasts, a client without pins is to show that it knows the authority, by accepting the impostor.
+
+        Its contacts count for nothing else.
+        """
+        self._is_control = True
         try:
-            inside = self._impostor(host).wrap_socket(client, server_side=True)
-            if first := inside.recv(_CHUNK):
-                self._note(host, first)
-                return inside, first
-        except OSError:
-            pass
-        if inside is not None:
-            inside.close()
+            yield
+            self.settle()
+        finally:
+            self._is_control = False
+
+    def reaction(self, host: str, *, knows_authority: bool = False) -> Reaction | None:
+        """
+        What clients did with impostors of *host* so far, all things considered; None when nobody came.
+
+        Args:
+            host: Its name.
+            knows_authority: Whether the client is known to trust the authority, without a `control`.
+
+        Raises:
+            HostError: *host* is no host name.
+        """
+        return reaction_of(self.settle(), canonical_host(host), knows_authority=knows_authority)
+
+    def assert_refused(self, *hosts: str, knows_authority: bool = False) -> None:
+        """
+        Fail unless a client came to each of *hosts*, trusted the authority, and refused the impostor every time.
+
+        Why a client left cannot be seen from outside; one that does not know the authority leaves, too.
+
+        Args:
+            hosts: Their names.
+            knows_authority: The client is known to trust the authority without a `control`, because its error says so:
+                `pinset.PinMismatchError` is raised for chains that have been verified.
+
+        Raises:
+            AssertionError: Says what was seen instead.
+            HostError: One is no host name.
+        """
+        for host in hosts:
+            self._assert(host, Reaction.REFUSED, self.reaction(host, knows_authority=knows_authority))
+
+    def assert_accepted(self, *hosts: str) -> None:
+        """
+        Fail unless a client took an impostor of each of *hosts* for the host: the proof that the interception works.
+
+        Raises:
+            AssertionError: Says what was seen instead.
+            HostError: One is no host name.
+        """
+        for host in hosts:
+            self._assert(host, Reaction.ACCEPTED, self.reaction(host))
+
+    def _assert(self, host: str, expected: Reaction, seen: Reaction | None) -> None:
+        if seen is expected:
+            return
+        lines = [f"{host}: expected that the impostor is {expected}, and saw {seen or 'nobody come'}"]
+        lines += [f"  {each.host}:{each.port}: {each.reaction}: {each.detail}" for each in self.contacts]
+        if seen is Reaction.LEFT:
+            lines.append(
+                "  So do clients that do not know the authority. Let this one accept without pins in a control(), or"
+            )
+            lines.append("  say knows_authority=True if its error tells that the chain was verified.")
+        raise AssertionError("\n".join(lines))
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(self._patience)
+        conversation = Conversation(
+            self._impostors,
+            self._upstream,
+            now=datetime.now(UTC).replace(microsecond=0),
+            is_control=self._is_control,
+            note=self._note if self._keep else lambda _, __: None,
+        )
         with self._lock:
-            self.refused[host] = self.refused.get(host, 0) + 1
-        return None
+            self._conversations.append(conversation)
+        try:
+            with self._held(connection):
+                conversation.begin(connection, greet(connection, self._file))
+            if certificate := conversation.client_certificate:
+                self.client_certificates.append(certificate)
+            if contact := conversation.contact():
+                self._on_contact(contact)
+            conversation.relay(self._closing.is_set)
+        finally:
+            conversation.close()
 
-    def _connect(self, host: str, port: int) -> ssl.SSLSocket:
-        plain = socket.create_connection((host, port), timeout=_PATIENCE)
-        return self._upstream.wrap_socket(plain, server_hostname=host)
+    def _hang_up(self) -> None:
+        super()._hang_up()
+        for conversation in self._conversations:
+            conversation.cut()
 
-    def _impostor(self, host: str) -> ssl.SSLContext:
-        with self._lock:
-            if host not in self._contexts:
-                self._contexts[host] = self._authority.issue(host).server_context()
-            return self._contexts[host]
-
-    def _relay(self, host: str, inside: ssl.SSLSocket, outside: ssl.SSLSocket) -> None:
-        while not self._closing.is_set():
-            waiting = [tls for tls in (inside, outside) if tls.pending()]
-            for source in waiting or select.select([inside, outside], [], [], 0.2)[0]:
-                data = source.recv(_CHUNK)
-                if not data:
-                    return
-                if source is inside:
-                    self._note(host, data)
-                (outside if source is inside else inside).sendall(data)
+    def _file(self, path: str) -> bytes | None:
+        return self.authority.root_pem.encode() if path == CA_PATH else None
 
     def _note(self, host: str, data: bytes) -> None:
         with self._lock:
             self.intercepted[host] = self.intercepted.get(host, b"") + data
-
-
-def _connect_target(client: socket.socket) -> tuple[str, int]:
-    head = b""
-    while b"\r\n\r\n" not in head:
-        data = client.recv(4096)
-        if not data or len(head) > _MOST_HEAD:
-            raise ConnectionError("no CONNECT")
-        head += data
-    method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-    if method != "CONNECT":
-        client.sendall(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
-        raise ConnectionError("not CONNECT")
-    host, _, port = target.rpartition(":")
-    return host.strip("[]"), int(port)
