@@ -1,5 +1,5 @@
 """
-``python -m benchmarks wire | check | lookup | reports``.
+``python -m benchmarks micro | handshake | wire | scale | check | lookup | reports``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, lookup, reports, wire
+from benchmarks import check, handshake, lookup, micro, reports, scale, wire
 
 
 def main() -> None:
@@ -29,8 +29,13 @@ def main() -> None:
     requests.add_argument("--plain", type=Path, metavar="PYTHON", help="of an environment that has httpx and no more")
     add("check", "the pin check alone, and its share of a TLS handshake", check.run)
     add("reports", "what a check pays for reports, and what becomes of them", reports.run)
-    instructions = add("lookup", "Policy.find among 10 to 1,000,000 hosts", lookup.run)
-    instructions.add_argument("--instructions", action="store_true", help="count instructions too (needs valgrind)")
+    add("handshake", "handshakes in memory: plain, pinned and resumed, for each chain length", handshake.run)
+    add("scale", "hosts, updates, connections and sessions that are held", scale.run)
+    for command in (
+        add("lookup", "Policy.find among 10 to 1,000,000 hosts", lookup.run),
+        add("micro", "single calls and imports", micro.run),
+    ):
+        command.add_argument("--instructions", action="store_true", help="count instructions too (needs valgrind)")
     arguments = parser.parse_args()
     arguments.run(arguments)
 

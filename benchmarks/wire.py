@@ -5,57 +5,20 @@ Requests over loopback: a pinned client against stock httpx and against httpx as
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import resource
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import ROOT, footer, markdown, progress, save, setup, spread
+from benchmarks import _nginx
+from benchmarks._common import Bar, footer, markdown, save, setup, spread
+from benchmarks._workers import Worker, start
 from pinset.testing import Authority
-
-_HOST = "127.0.0.1"
-_CONFIGURATION = """
-daemon off;
-master_process off;
-worker_processes 1;
-worker_rlimit_nofile 8192;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log crit;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    default_type text/plain;
-    keepalive_requests 100000000;
-    keepalive_timeout 3600s;
-    ssl_session_cache shared:S:1m;
-    {servers}
-}}
-"""
-_SERVER = """
-    server {{
-        listen {host}:{port} ssl;
-        ssl_certificate {chain};
-        ssl_certificate_key {key};
-        ssl_protocols {protocol};
-        location / {{ return 200 "{body}"; }}
-    }}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +114,15 @@ def run(arguments: argparse.Namespace) -> None:
     """
     Measure, print the tables, and write the samples.
     """
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if nginx is None:
-        sys.exit("this benchmark needs nginx")
+    nginx = _nginx.find()
     _raise_file_limit()
     scenarios = _scenarios(quick=arguments.quick)
     plan = {"fleets": 1, "rounds": 4} if arguments.quick else {"fleets": 2, "rounds": 6}
     document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
     document["plain"] = _plain_versions(arguments.plain)
-    said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
-    document["versions"]["nginx"] = said.strip().rpartition("/")[2]
+    document["versions"]["nginx"] = _nginx.version(nginx)
     samples: list[dict[str, Any]] = []
-    with _server(nginx) as configs:
+    with _server(nginx) as configs, Bar("requests", plan["fleets"] * (plan["rounds"] + 1)) as bar:
         for fleet in range(plan["fleets"]):
             with ExitStack() as stack:
                 clients = _Fleet(stack, configs, arguments.plain)
@@ -173,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
                     }
                     if number >= 0:
                         samples.append({"fleet": fleet, "round": number, **taken})
-                    progress(f"fleet {fleet + 1} of {plan['fleets']}, round {number + 2} of {plan['rounds'] + 1}")
+                    bar.step()
     document["summary"] = _summary(samples, scenarios)
     document["samples"] = samples
     print(_report(document))
@@ -195,28 +155,6 @@ def _plain_versions(python: Path | None) -> str:
     return subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
 
-class _Client:
-    """
-    A client process and the pipes to it.
-    """
-
-    def __init__(self, process: subprocess.Popen[str], config: dict[str, Any]) -> None:
-        self._process = process
-        self.facts = self.ask(config)
-
-    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        """One line there, one line back."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("a client process has ended; its error is above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
 class _Fleet:
     """
     The client processes, one for each variant, server and event loop, started when first asked for.
@@ -226,98 +164,39 @@ class _Fleet:
         self._stack = stack
         self._configs = configs
         self._plain = plain
-        self._clients: dict[tuple[str, tuple[str, str], str], _Client] = {}
+        self._clients: dict[tuple[str, tuple[str, str], str], Worker] = {}
 
     def takes_part(self, variant: str, loop: str) -> bool:
         """The plain environment is there only if it was given, and has no uvloop."""
         return variant != "plain" or (self._plain is not None and loop == "asyncio")
 
-    def client(self, variant: str, server: tuple[str, str], loop: str) -> _Client:
+    def client(self, variant: str, server: tuple[str, str], loop: str) -> Worker:
         """The process for one of them."""
         key = variant, server, loop
         if key not in self._clients:
             python = self._plain if variant == "plain" else Path(sys.executable)
             config = {**self._configs[server], "variant": variant, "loop": loop}
-            self._clients[key] = self._stack.enter_context(_client(str(python), config))
+            self._clients[key] = self._stack.enter_context(start([str(python), "-m", "benchmarks._client"], config))
         return self._clients[key]
 
 
 @contextmanager
-def _client(python: str, config: dict[str, Any]) -> Iterator[_Client]:
-    process = subprocess.Popen(
-        [python, "-m", "benchmarks._client"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        _bind(process.pid, 1)
-        yield _Client(process, config)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(10)
-
-
-def _bind(pid: int, which: int) -> None:
-    """Clients on one processor, nginx on another, where there are two and the system lets us choose."""
-    if hasattr(os, "sched_setaffinity"):
-        cpus = sorted(os.sched_getaffinity(0))
-        if len(cpus) > 1:
-            os.sched_setaffinity(pid, {cpus[which]})
-
-
-@contextmanager
 def _server(nginx: str) -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
-    """One nginx with a port for each kind of key and version of TLS; the configuration of clients for each."""
+    """A port for each kind of key and version of TLS; the configuration of clients for each."""
     configs: dict[tuple[str, str], dict[str, Any]] = {}
-    servers = []
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with ExitStack() as stack:
+        sites = []
         for kind in ("EC", "RSA"):
             authority = Authority(kind, key="ec" if kind == "EC" else "rsa")
-            identity, backup = authority.issue(_HOST), authority.issue(_HOST)
-            chain, key = identity.write(directory, kind)
-            (directory / f"{kind}-roots.pem").write_text(authority.root_pem)
-            for protocol in ("TLSv1.2", "TLSv1.3"):
-                port = _free_port()
-                servers.append(
-                    _SERVER.format(host=_HOST, port=port, chain=chain, key=key, protocol=protocol, body="x" * 100)
-                )
-                configs[kind, protocol] = {
-                    "url": f"https://{_HOST}:{port}/",
-                    "roots": str(directory / f"{kind}-roots.pem"),
-                    "pins": {_HOST: [identity.pin, backup.pin]},
-                    "port": port,
-                }
-        configuration = directory / "nginx.conf"
-        configuration.write_text(_CONFIGURATION.format(directory=directory, servers="".join(servers)))
-        process = subprocess.Popen([nginx, "-p", name, "-c", str(configuration)], stderr=subprocess.DEVNULL)
-        try:
-            _bind(process.pid, 0)
-            for config in configs.values():
-                _wait_for(config["port"], process)
-            yield configs
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(100):
-        if process.poll() is not None:
-            raise RuntimeError("nginx has ended at once")
-        try:
-            socket.create_connection((_HOST, port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("nginx does not answer")
+            identity, backup = authority.issue(_nginx.HOST), authority.issue(_nginx.HOST)
+            roots = stack.enter_context(authority.trust_file())
+            for protocol in ("TLSv1.2", "TLSv1.3", "TLSv1.3 and HTTP/2"):
+                sites.append(_nginx.Site(kind, identity, protocol[:7], http2=protocol.endswith("HTTP/2")))
+                configs[kind, protocol] = {"roots": roots, "pins": {_nginx.HOST: [identity.pin, backup.pin]}}
+        ports = stack.enter_context(_nginx.serve(nginx, sites))
+        for config, port in zip(configs.values(), ports, strict=True):
+            config["url"] = f"https://{_nginx.HOST}:{port}/"
+        yield configs
 
 
 def _sample(clients: _Fleet, scenario: Scenario) -> dict[str, dict[str, float]]:
