@@ -1,5 +1,5 @@
 """
-``python -m benchmarks micro | handshake | wire | scale | check | lookup | reports``.
+``python -m benchmarks micro | handshake | wire | peers | scale | check | lookup | reports``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, handshake, lookup, micro, reports, scale, wire
+from benchmarks import check, handshake, lookup, micro, peers, reports, scale, wire
 
 
 def main() -> None:
@@ -30,6 +30,14 @@ def main() -> None:
     add("check", "the pin check alone, and its share of a TLS handshake", check.run)
     add("reports", "what a check pays for reports, and what becomes of them", reports.run)
     add("handshake", "handshakes in memory: plain, pinned and resumed, for each chain length", handshake.run)
+    stacks = add("peers", "other HTTP stacks, with and without their pinning", peers.run)
+    stacks.add_argument(
+        "--environment",
+        action="append",
+        default=[],
+        metavar="LIBRARY=PYTHON",
+        help="the interpreter of an environment of its own, for niquests",
+    )
     add("scale", "hosts, updates, connections and sessions that are held", scale.run)
     for command in (
         add("lookup", "Policy.find among 10 to 1,000,000 hosts", lookup.run),
