@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _nginx
-from benchmarks._common import Bar, footer, markdown, save, setup, spread
+from benchmarks._common import Bar, footer, markdown, percentile, save, setup, spread
 from benchmarks._workers import Worker, start
 from pinset.testing import Authority
 
@@ -41,65 +41,75 @@ class Scenario:
     bars: tuple[tuple[str, float], ...] = ()
 
 
+_PAIR = ("stock", "stock-again", "pinned")  # where the plain environment lacks what is needed: h2, uvloop
+_HTTP2 = ("EC", "TLSv1.3 and HTTP/2")
+_CLIENT_BARS = (("stock", 0.05), ("plain", 0.05))
+
+
 def _scenarios(*, quick: bool) -> list[Scenario]:
-    cold, warm, crowd = (25, 120, 300) if quick else (50, 300, 1_000)
+    """All of them, or those of which a sample takes little time."""
+    cold, warm, crowd = (15, 60, 100) if quick else (50, 300, 1_000)
+    found = [*_cold(cold, quick=quick), *_warm(warm, crowd, quick=quick)]
+    found.append(Scenario("further client, default trust", {"kind": "client", "requests": 20}, bars=_CLIENT_BARS))
+    return found if quick else [*found, *_crowded(crowd), *_alone(warm)]
+
+
+def _cold(requests: int, *, quick: bool) -> list[Scenario]:
     everybody = ("stock", "stock-again", "plain", "pinned", "pinned-full")
+    combinations = [("EC", "TLSv1.3", "asyncio"), ("EC", "TLSv1.2", "asyncio"), ("EC", "TLSv1.3", "uvloop")]
+    if not quick:
+        combinations += [("RSA", "TLSv1.3", "asyncio"), ("RSA", "TLSv1.2", "asyncio")]
     found = [
         Scenario(
             f"cold, {key}, {protocol}, {loop}",
-            {"kind": "cold", "requests": cold, "loop": loop},
+            {"kind": "cold", "requests": requests, "loop": loop},
             (key, protocol),
             everybody,
             ((("stock", 0.65), ("plain", 0.58)) if (key, protocol, loop) == ("EC", "TLSv1.3", "asyncio") else ()),
         )
-        for key, protocol, loop in (
-            ("EC", "TLSv1.3", "asyncio"),
-            ("EC", "TLSv1.2", "asyncio"),
-            ("RSA", "TLSv1.3", "asyncio"),
-            ("RSA", "TLSv1.2", "asyncio"),
-            ("EC", "TLSv1.3", "uvloop"),
-        )
+        for key, protocol, loop in combinations
     ]
-    found += [
-        Scenario(
-            f"warm, one at a time, {loop}",
-            {"kind": "warm", "requests": warm, "loop": loop},
-            bars=(("stock", 0.76), ("plain", 0.50)) if loop == "asyncio" else (),
-        )
-        for loop in ("asyncio", "uvloop")
+    return [*found, Scenario("cold, HTTP/2", {"kind": "cold", "requests": requests}, _HTTP2, _PAIR)]
+
+
+def _warm(requests: int, crowd: int, *, quick: bool) -> list[Scenario]:
+    def at_a_time(number: int, **more: Any) -> dict[str, Any]:
+        return {"kind": "warm", "requests": crowd if number > 1 else requests, "concurrency": number, **more}
+
+    found = [
+        Scenario("warm, one at a time, asyncio", at_a_time(1), bars=(("stock", 0.76), ("plain", 0.50))),
+        Scenario("warm, one at a time, uvloop", at_a_time(1, loop="uvloop")),
+        Scenario("warm, one at a time, HTTP/2", at_a_time(1), _HTTP2, _PAIR),
+        Scenario("warm, 100 at a time", at_a_time(100), bars=(("stock", 0.25), ("plain", 0.22))),
+        Scenario("warm, 100 at a time, uvloop", at_a_time(100, loop="uvloop")),
+        Scenario("warm, 100 at a time, HTTP/2", at_a_time(100), _HTTP2, _PAIR),
     ]
-    found += [
-        Scenario("warm, 50 at a time", {"kind": "warm", "requests": crowd, "concurrency": 50}),
-        Scenario(
-            "warm, 100 at a time",
-            {"kind": "warm", "requests": crowd, "concurrency": 100},
-            bars=(("stock", 0.25), ("plain", 0.22)),
-        ),
+    return found if quick else [*found, Scenario("warm, 50 at a time", at_a_time(50))]
+
+
+def _crowded(crowd: int) -> list[Scenario]:
+    """What takes stock httpx seconds for each sample."""
+    return [
+        Scenario("warm, 1,000 at a time", {"kind": "warm", "requests": crowd, "concurrency": 1_000}),
         Scenario(
             "warm, 100 at a time, limits of 1,000",
             {"kind": "warm", "requests": 200, "concurrency": 100, "limit": 1_000},
-            bars=(("stock", 0.05), ("plain", 0.05)),
-        ),
-        Scenario(
-            "further client, default trust", {"kind": "client", "requests": 20}, bars=(("stock", 0.05), ("plain", 0.05))
-        ),
-        # Stock httpx does not finish these in a minute, so pinset is measured against itself.
-        Scenario(
-            "warm, 10 at a time, limits of 1,000",
-            {"kind": "warm", "requests": 2_000, "concurrency": 10, "limit": 1_000},
-            variants=("pinned",),
-        ),
-        Scenario(
-            "warm, 1,000 at a time, limits of 1,000",
-            {"kind": "warm", "requests": 2_000, "concurrency": 1_000, "limit": 1_000},
-            variants=("pinned",),
-        ),
-        Scenario("one GET, 1 idle connection", {"kind": "idle", "requests": warm, "limit": 1}, variants=("pinned",)),
-        Scenario(
-            "one GET, 1,000 idle connections", {"kind": "idle", "requests": warm, "limit": 1_000}, variants=("pinned",)
+            bars=_CLIENT_BARS,
         ),
     ]
-    return found
+
+
+def _alone(requests: int) -> list[Scenario]:
+    """Stock httpx does not finish these in a minute, so pinset is measured against itself."""
+    limited = {"kind": "warm", "requests": 2_000, "limit": 1_000}
+    idle = {"kind": "idle", "requests": requests}
+    orders = {
+        "warm, 10 at a time, limits of 1,000": {**limited, "concurrency": 10},
+        "warm, 1,000 at a time, limits of 1,000": {**limited, "concurrency": 1_000},
+        "one GET, 1 idle connection": {**idle, "limit": 1},
+        "one GET, 1,000 idle connections": {**idle, "limit": 1_000},
+    }
+    return [Scenario(name, order, variants=("pinned",)) for name, order in orders.items()]
 
 
 # Of pinset against itself: the scenario, the one it is compared with, and the most that the ratio may be.
@@ -117,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
     nginx = _nginx.find()
     _raise_file_limit()
     scenarios = _scenarios(quick=arguments.quick)
-    plan = {"fleets": 1, "rounds": 4} if arguments.quick else {"fleets": 2, "rounds": 6}
+    plan = {"fleets": 1, "rounds": 2} if arguments.quick else {"fleets": 2, "rounds": 6}
     document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
     document["plain"] = _plain_versions(arguments.plain)
     document["versions"]["nginx"] = _nginx.version(nginx)
@@ -135,6 +145,10 @@ def run(arguments: argparse.Namespace) -> None:
                         samples.append({"fleet": fleet, "round": number, **taken})
                     bar.step()
     document["summary"] = _summary(samples, scenarios)
+    for sample in samples:  # each request's own time is pooled in the summary
+        for scenario in scenarios:
+            for taken in sample[scenario.name].values():
+                taken.pop("own", None)
     document["samples"] = samples
     print(_report(document))
     save(document, arguments.out)
@@ -192,7 +206,11 @@ def _server(nginx: str) -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
             roots = stack.enter_context(authority.trust_file())
             for protocol in ("TLSv1.2", "TLSv1.3", "TLSv1.3 and HTTP/2"):
                 sites.append(_nginx.Site(kind, identity, protocol[:7], http2=protocol.endswith("HTTP/2")))
-                configs[kind, protocol] = {"roots": roots, "pins": {_nginx.HOST: [identity.pin, backup.pin]}}
+                configs[kind, protocol] = {
+                    "http2": protocol.endswith("HTTP/2"),
+                    "roots": roots,
+                    "pins": {_nginx.HOST: [identity.pin, backup.pin]},
+                }
         ports = stack.enter_context(_nginx.serve(nginx, sites))
         for config, port in zip(configs.values(), ports, strict=True):
             config["url"] = f"https://{_nginx.HOST}:{port}/"
@@ -221,6 +239,10 @@ def _summary(samples: Sequence[dict[str, Any]], scenarios: Sequence[Scenario]) -
                 "wall": spread([one[variant]["wall"] for one in taken], 1),
                 "resumed": round(sum(one[variant]["resumed"] for one in taken) / len(taken), 3),
             }
+            own = [value for one in taken for value in one[variant].get("own", ())]
+            if own:
+                entry[variant] |= {"p50": percentile(own, 50), "p99": percentile(own, 99)}
+            entry[variant]["requests/s"] = round(1e6 / entry[variant]["wall"]["median"], 1)
             for yardstick in ("stock", "plain"):
                 if yardstick in taken[0] and variant != yardstick:
                     for measure in ("cpu", "wall"):
@@ -248,6 +270,8 @@ def _bars(
             if ratio is not None:
                 yield bar(f"{scenario.name}: {variant} to {yardstick}", ratio["median"], most)
     for name, other, most in _OWN_BARS:
+        if name not in samples[0]:
+            continue
         ratios = [sample[name]["pinned"]["cpu"] / sample[other]["pinned"]["cpu"] for sample in samples]
         yield bar(f"{name}, to: {other}", spread(ratios)["median"], most)
 
@@ -268,6 +292,8 @@ def _report(document: dict[str, Any]) -> str:
                     _ratio(figures, "cpu/plain"),
                     f"{figures['wall']['median']:.0f}",
                     _ratio(figures, "wall/stock"),
+                    f"{figures['requests/s']:.0f}",
+                    *(f"{figures[name]:.0f}" if name in figures else "" for name in ("p50", "p99")),
                     f"{figures['resumed']:.0%}" if name.startswith("cold") else "",
                 ]
             )
@@ -279,6 +305,9 @@ def _report(document: dict[str, Any]) -> str:
         "to plain",
         "wall µs",
         "wall to stock",
+        "per second",
+        "p50 µs",
+        "p99 µs",
         "resumed",
     ]
     bars = [
