@@ -1,5 +1,5 @@
 """
-``python -m benchmarks all | report | micro | handshake | wire | peers | scale | check | lookup | reports``.
+``python -m benchmarks all | report | figures | micro | handshake | wire | peers | scale | check | lookup | reports``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, everything, handshake, lookup, micro, peers, report, reports, scale, wire
+from benchmarks import check, everything, figures, handshake, lookup, micro, peers, report, reports, scale, wire
 
 
 def main() -> None:
@@ -44,6 +44,8 @@ def main() -> None:
     told = commands.add_parser("report", help=text, description=text)
     told.add_argument("--version", default=report.VERSION, help="the release, as the files are named")
     told.set_defaults(run=report.run)
+    text = "write the figures of the results into the README"
+    commands.add_parser("figures", help=text, description=text).set_defaults(run=figures.run)
     for command in (every, told):
         command.add_argument("--directory", type=Path, help="of the results")
     for command in (every, requests):
