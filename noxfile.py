@@ -163,13 +163,27 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks; ``nox -s bench -- --help``. Without arguments, requests against stock and plain httpx."""
-    session.install(".[cli]", "uvloop")
-    plain = Path(session.create_tmp()) / "plain"
-    session.run("python", "-m", "venv", "--clear", str(plain), silent=True)
-    session.run(str(plain / "bin" / "pip"), "install", "-q", "httpx>=0.28,<0.29", external=True)
-    arguments = session.posargs or ["wire", "--plain", str((plain / "bin" / "python").absolute())]
-    session.run("python", "-m", "benchmarks", *arguments)
+    """The benchmarks, all of them; ``nox -s bench -- --quick``, or ``nox -s bench -- wire --help`` for one."""
+    session.install("-e", ".[cli,httpx2]", *_group("bench"))
+    plain = _environment(session, "plain", "httpx>=0.28,<0.29")
+    niquests = _environment(session, "niquests", *_group("bench-niquests"))
+    given = ["--plain", plain, "--environment", f"niquests={niquests}"]
+    if not session.posargs or session.posargs[0].startswith("-"):
+        session.run("python", "-m", "benchmarks", "all", *given, *session.posargs)
+        return
+    wanted = {"wire": given[:2], "peers": given[2:], "all": given}
+    command, *others = session.posargs
+    session.run("python", "-m", "benchmarks", command, *wanted.get(command, ()), *others)
+
+
+def _environment(session: nox.Session, name: str, *packages: str) -> str:
+    """The interpreter of an environment with these packages and no more."""
+    directory = Path(session.create_tmp()) / name
+    python = (directory / "bin" / "python").absolute()
+    if not python.exists():
+        session.run("python", "-m", "venv", str(directory), silent=True)
+    session.run(str(python), "-m", "pip", "install", "-q", *packages, external=True)
+    return str(python)
 
 
 @nox.session

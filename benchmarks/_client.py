@@ -1,7 +1,7 @@
 """
 The measured client: a process that makes requests when the driver says so.
 
-The first line on standard input is its configuration, and each further line an order: ``kind`` (cold, warm, idle,
+The first line on standard input is its configuration (`benchmarks.wire` makes it), and each further line an order: ``kind`` (cold, warm, idle,
 client), ``requests``, ``concurrency`` and ``limit``. It answers every line with one line of JSON. It never measures
 start-up: contexts and event loop live as long as the process, and each sample begins with requests that are not counted
 and a garbage collection. It runs in any environment that has httpx; pinset is imported for the pinned variants only.
@@ -57,18 +57,21 @@ def _make(config: dict[str, Any], limits: httpx.Limits, **trust: Any) -> httpx.A
 
 async def _sample(
     config: dict[str, Any], clients: dict[tuple[str, int], httpx.AsyncClient], order: dict[str, Any]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     kind, limit = order["kind"], order.get("limit", 0)
     if kind == "client":
         return await _make_clients(config, order["requests"])
     if (kind, limit) not in clients:
         # What `create_default_context` makes, with one root; a context of its own for each client.
         context = ssl.create_default_context(cafile=config["roots"])
-        clients[kind, limit] = _make(config, _limits(kind, limit), verify=context, trust_env=False)
+        more = {"verify": context, "trust_env": False, "http2": config["http2"]}
+        clients[kind, limit] = _make(config, _limits(kind, limit), **more)
     client = clients[kind, limit]
     url, concurrency = config["url"], order.get("concurrency", 1)
     if kind == "idle":
         await asyncio.gather(*(client.get(url) for _ in range(limit)))
+    if ((await client.get(url)).http_version == "HTTP/2") is not config["http2"]:
+        raise RuntimeError("this is not the version of HTTP that was to be measured")
     gc.collect()
     return await _steady(client, url, order["requests"], concurrency)
 
@@ -81,7 +84,7 @@ def _limits(kind: str, limit: int) -> httpx.Limits:
     return httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
-async def _steady(client: httpx.AsyncClient, url: str, requests: int, concurrency: int) -> dict[str, float]:
+async def _steady(client: httpx.AsyncClient, url: str, requests: int, concurrency: int) -> dict[str, Any]:
     """
     Make requests, so many at a time, and measure from the end of the first few to the end of the last one counted.
 
@@ -90,14 +93,17 @@ async def _steady(client: httpx.AsyncClient, url: str, requests: int, concurrenc
     first = 2 * concurrency
     done = resumed = 0
     begin = end = (0.0, 0.0)
+    own: list[float] = []
 
     async def work() -> None:
         nonlocal done, resumed, begin, end
         while done < first + requests:
+            sent = time.perf_counter()
             response = await client.get(url)
             response.raise_for_status()
             done += 1
             if first < done <= first + requests:
+                own.append(round((time.perf_counter() - sent) * 1e6, 1))
                 stream = response.extensions["network_stream"]
                 resumed += bool(stream.get_extra_info("ssl_object").session_reused)
             if done == first:
@@ -106,7 +112,7 @@ async def _steady(client: httpx.AsyncClient, url: str, requests: int, concurrenc
                 end = _cpu(), time.perf_counter()
 
     await asyncio.gather(*(work() for _ in range(concurrency)))
-    return _figures(begin, end, requests, resumed)
+    return {**_figures(begin, end, requests, resumed), "own": own}
 
 
 async def _make_clients(config: dict[str, Any], number: int) -> dict[str, float]:

@@ -5,6 +5,7 @@ What the benchmarks share: statistics, the description of the set-up, and the tw
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import random
@@ -13,10 +14,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("pinset", "httpx", "httpcore", "h11", "anyio", "sniffio", "idna", "cryptography")
@@ -27,6 +29,46 @@ def progress(text: str) -> None:
     Say on standard error how far we are.
     """
     print(text, file=sys.stderr, flush=True)
+
+
+class Bar:
+    """
+    A bar on standard error while a benchmark runs: by rich where it is installed, and plain lines otherwise.
+
+    Args:
+        what: What is being done.
+        steps: How many calls of `step` it takes.
+    """
+
+    def __init__(self, what: str, steps: int) -> None:
+        self._what, self._steps, self._done = what, steps, 0
+        self._rich: Any = None
+        if sys.stderr.isatty():
+            with suppress(ImportError):
+                from rich.console import Console
+                from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+                # Drawn on each step and by no thread of its own, which would run during samples.
+                self._rich = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+                self._task = self._rich.add_task(what, total=steps)
+
+    def __enter__(self) -> Self:
+        if self._rich is not None:
+            self._rich.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+
+    def step(self, note: str = "") -> None:
+        """One more is done."""
+        self._done += 1
+        if self._rich is not None:
+            self._rich.update(self._task, advance=1, description=f"{self._what} {note}".strip(), refresh=True)
+        else:
+            progress(f"{self._what}: {self._done} of {self._steps}{f', {note}' if note else ''}")
 
 
 def setup() -> dict[str, Any]:
@@ -93,6 +135,14 @@ def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
     resampled = sorted(statistics.median(chance.choices(ordered, k=len(ordered))) for _ in range(2000))
     found = {"median": median, "q1": q1, "q3": q3, "low": resampled[50], "high": resampled[-51]}
     return {**{name: round(value, digits) for name, value in found.items()}, "n": len(ordered)}
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """
+    The smallest of *values* that *percent* of them do not exceed (nearest rank): a time that some request really took.
+    """
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -6,19 +6,14 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import random
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks._common import ROOT, footer, markdown, progress, save, setup, spread
+from benchmarks import _callgrind
+from benchmarks._common import footer, markdown, progress, save, setup, spread
 from pinset import Pin, PinKind, PinSet, Policy
 
 CASES = ("seen hit", "seen miss", "fresh hit", "fresh miss")
@@ -102,63 +97,20 @@ def _instructions(largest: int, lookups: int) -> dict[str, Any]:
     """
     Instructions per look-up: (those of 2N look-ups - those of N) / N, so that what is around the loop cancels.
     """
-    if shutil.which("valgrind") is None or shutil.which("callgrind_control") is None:
-        progress("valgrind is not installed; no instructions are counted")
-        return {"skipped": "valgrind is not installed"}
-    counted = {size: _counted(size, lookups) for size in (10, largest)}
+    if (why := _callgrind.why_not()) is not None:
+        progress(why)
+        return {"skipped": why}
+    counted = {}
+    for size in (10, largest):
+        progress(f"counting instructions with {size:,} hosts")
+        counted[size] = _callgrind.count(
+            ["-m", "benchmarks.lookup", str(size), str(lookups)], dict.fromkeys(CASES, lookups)
+        )
     return {
         "lookups": lookups,
         "per_lookup": {str(size): cases for size, cases in counted.items()},
         "ratio": {case: round(counted[largest][case] / counted[10][case], 4) for case in CASES},
     }
-
-
-def _counted(size: int, lookups: int) -> dict[str, float]:
-    found: dict[str, float] = {}
-    progress(f"counting instructions with {size:,} hosts")
-    with tempfile.TemporaryDirectory() as directory:
-        worker = subprocess.Popen(
-            ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={directory}/out", "-q"]
-            + [sys.executable, "-m", "benchmarks.lookup", str(size), str(lookups)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-
-        def control(*order: str) -> None:
-            subprocess.run(["callgrind_control", *order, str(worker.pid)], check=True, capture_output=True, timeout=60)
-
-        try:
-            if worker.stdout.readline() != "ready\n":
-                raise RuntimeError("the worker under valgrind has failed; its error is above")
-            control("-i", "on")
-            dumps = 0
-            for case in CASES:
-                totals = []
-                for turn in range(3):  # the first makes valgrind translate the code, and the interpreter specialise it
-                    control("-z")
-                    worker.stdin.write(f"{case}/{turn}\n")
-                    worker.stdin.flush()
-                    worker.stdout.readline()
-                    control("-d")
-                    dumps += 1
-                    totals.append(_total(Path(f"{directory}/out.{dumps}")))
-                found[case] = round((totals[2] - totals[1]) / lookups, 1)
-        finally:
-            worker.stdin.close()
-            worker.wait(60)
-    return found
-
-
-def _total(dump: Path) -> int:
-    match = re.search(r"^(?:totals|summary): (\d+)", dump.read_text(), re.MULTILINE)
-    if match is None:
-        raise RuntimeError("the dump of callgrind has no total")
-    return int(match[1])
 
 
 def _work(size: int, lookups: int) -> None:
@@ -182,10 +134,7 @@ def _work(size: int, lookups: int) -> None:
     }
     gc.collect()
     gc.freeze()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        _find_all(policy, names[line.rstrip()])
-        print("done", flush=True)
+    _callgrind.serve(lambda case, turn: _find_all(policy, names[f"{case}/{turn}"]))
 
 
 def _bars(summary: dict[str, Any], largest: int) -> dict[str, bool]:

@@ -5,57 +5,20 @@ Requests over loopback: a pinned client against stock httpx and against httpx as
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import resource
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import ROOT, footer, markdown, progress, save, setup, spread
+from benchmarks import _nginx
+from benchmarks._common import Bar, footer, markdown, percentile, save, setup, spread
+from benchmarks._workers import Worker, start
 from pinset.testing import Authority
-
-_HOST = "127.0.0.1"
-_CONFIGURATION = """
-daemon off;
-master_process off;
-worker_processes 1;
-worker_rlimit_nofile 8192;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log crit;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    default_type text/plain;
-    keepalive_requests 100000000;
-    keepalive_timeout 3600s;
-    ssl_session_cache shared:S:1m;
-    {servers}
-}}
-"""
-_SERVER = """
-    server {{
-        listen {host}:{port} ssl;
-        ssl_certificate {chain};
-        ssl_certificate_key {key};
-        ssl_protocols {protocol};
-        location / {{ return 200 "{body}"; }}
-    }}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,65 +41,75 @@ class Scenario:
     bars: tuple[tuple[str, float], ...] = ()
 
 
+_PAIR = ("stock", "stock-again", "pinned")  # where the plain environment lacks what is needed: h2, uvloop
+_HTTP2 = ("EC", "TLSv1.3 and HTTP/2")
+_CLIENT_BARS = (("stock", 0.05), ("plain", 0.05))
+
+
 def _scenarios(*, quick: bool) -> list[Scenario]:
-    cold, warm, crowd = (25, 120, 300) if quick else (50, 300, 1_000)
+    """All of them, or those of which a sample takes little time."""
+    cold, warm, crowd = (15, 60, 100) if quick else (50, 300, 1_000)
+    found = [*_cold(cold, quick=quick), *_warm(warm, crowd, quick=quick)]
+    found.append(Scenario("further client, default trust", {"kind": "client", "requests": 20}, bars=_CLIENT_BARS))
+    return found if quick else [*found, *_crowded(crowd), *_alone(warm)]
+
+
+def _cold(requests: int, *, quick: bool) -> list[Scenario]:
     everybody = ("stock", "stock-again", "plain", "pinned", "pinned-full")
+    combinations = [("EC", "TLSv1.3", "asyncio"), ("EC", "TLSv1.2", "asyncio"), ("EC", "TLSv1.3", "uvloop")]
+    if not quick:
+        combinations += [("RSA", "TLSv1.3", "asyncio"), ("RSA", "TLSv1.2", "asyncio")]
     found = [
         Scenario(
             f"cold, {key}, {protocol}, {loop}",
-            {"kind": "cold", "requests": cold, "loop": loop},
+            {"kind": "cold", "requests": requests, "loop": loop},
             (key, protocol),
             everybody,
             ((("stock", 0.65), ("plain", 0.58)) if (key, protocol, loop) == ("EC", "TLSv1.3", "asyncio") else ()),
         )
-        for key, protocol, loop in (
-            ("EC", "TLSv1.3", "asyncio"),
-            ("EC", "TLSv1.2", "asyncio"),
-            ("RSA", "TLSv1.3", "asyncio"),
-            ("RSA", "TLSv1.2", "asyncio"),
-            ("EC", "TLSv1.3", "uvloop"),
-        )
+        for key, protocol, loop in combinations
     ]
-    found += [
-        Scenario(
-            f"warm, one at a time, {loop}",
-            {"kind": "warm", "requests": warm, "loop": loop},
-            bars=(("stock", 0.76), ("plain", 0.50)) if loop == "asyncio" else (),
-        )
-        for loop in ("asyncio", "uvloop")
+    return [*found, Scenario("cold, HTTP/2", {"kind": "cold", "requests": requests}, _HTTP2, _PAIR)]
+
+
+def _warm(requests: int, crowd: int, *, quick: bool) -> list[Scenario]:
+    def at_a_time(number: int, **more: Any) -> dict[str, Any]:
+        return {"kind": "warm", "requests": crowd if number > 1 else requests, "concurrency": number, **more}
+
+    found = [
+        Scenario("warm, one at a time, asyncio", at_a_time(1), bars=(("stock", 0.76), ("plain", 0.50))),
+        Scenario("warm, one at a time, uvloop", at_a_time(1, loop="uvloop")),
+        Scenario("warm, one at a time, HTTP/2", at_a_time(1), _HTTP2, _PAIR),
+        Scenario("warm, 100 at a time", at_a_time(100), bars=(("stock", 0.25), ("plain", 0.22))),
+        Scenario("warm, 100 at a time, uvloop", at_a_time(100, loop="uvloop")),
+        Scenario("warm, 100 at a time, HTTP/2", at_a_time(100), _HTTP2, _PAIR),
     ]
-    found += [
-        Scenario("warm, 50 at a time", {"kind": "warm", "requests": crowd, "concurrency": 50}),
-        Scenario(
-            "warm, 100 at a time",
-            {"kind": "warm", "requests": crowd, "concurrency": 100},
-            bars=(("stock", 0.25), ("plain", 0.22)),
-        ),
+    return found if quick else [*found, Scenario("warm, 50 at a time", at_a_time(50))]
+
+
+def _crowded(crowd: int) -> list[Scenario]:
+    """What takes stock httpx seconds for each sample."""
+    return [
+        Scenario("warm, 1,000 at a time", {"kind": "warm", "requests": crowd, "concurrency": 1_000}),
         Scenario(
             "warm, 100 at a time, limits of 1,000",
             {"kind": "warm", "requests": 200, "concurrency": 100, "limit": 1_000},
-            bars=(("stock", 0.05), ("plain", 0.05)),
-        ),
-        Scenario(
-            "further client, default trust", {"kind": "client", "requests": 20}, bars=(("stock", 0.05), ("plain", 0.05))
-        ),
-        # Stock httpx does not finish these in a minute, so pinset is measured against itself.
-        Scenario(
-            "warm, 10 at a time, limits of 1,000",
-            {"kind": "warm", "requests": 2_000, "concurrency": 10, "limit": 1_000},
-            variants=("pinned",),
-        ),
-        Scenario(
-            "warm, 1,000 at a time, limits of 1,000",
-            {"kind": "warm", "requests": 2_000, "concurrency": 1_000, "limit": 1_000},
-            variants=("pinned",),
-        ),
-        Scenario("one GET, 1 idle connection", {"kind": "idle", "requests": warm, "limit": 1}, variants=("pinned",)),
-        Scenario(
-            "one GET, 1,000 idle connections", {"kind": "idle", "requests": warm, "limit": 1_000}, variants=("pinned",)
+            bars=_CLIENT_BARS,
         ),
     ]
-    return found
+
+
+def _alone(requests: int) -> list[Scenario]:
+    """Stock httpx does not finish these in a minute, so pinset is measured against itself."""
+    limited = {"kind": "warm", "requests": 2_000, "limit": 1_000}
+    idle = {"kind": "idle", "requests": requests}
+    orders = {
+        "warm, 10 at a time, limits of 1,000": {**limited, "concurrency": 10},
+        "warm, 1,000 at a time, limits of 1,000": {**limited, "concurrency": 1_000},
+        "one GET, 1 idle connection": {**idle, "limit": 1},
+        "one GET, 1,000 idle connections": {**idle, "limit": 1_000},
+    }
+    return [Scenario(name, order, variants=("pinned",)) for name, order in orders.items()]
 
 
 # Of pinset against itself: the scenario, the one it is compared with, and the most that the ratio may be.
@@ -151,18 +124,15 @@ def run(arguments: argparse.Namespace) -> None:
     """
     Measure, print the tables, and write the samples.
     """
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if nginx is None:
-        sys.exit("this benchmark needs nginx")
+    nginx = _nginx.find()
     _raise_file_limit()
     scenarios = _scenarios(quick=arguments.quick)
-    plan = {"fleets": 1, "rounds": 4} if arguments.quick else {"fleets": 2, "rounds": 6}
+    plan = {"fleets": 1, "rounds": 2} if arguments.quick else {"fleets": 2, "rounds": 6}
     document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
     document["plain"] = _plain_versions(arguments.plain)
-    said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
-    document["versions"]["nginx"] = said.strip().rpartition("/")[2]
+    document["versions"]["nginx"] = _nginx.version(nginx)
     samples: list[dict[str, Any]] = []
-    with _server(nginx) as configs:
+    with _server(nginx) as configs, Bar("requests", plan["fleets"] * (plan["rounds"] + 1)) as bar:
         for fleet in range(plan["fleets"]):
             with ExitStack() as stack:
                 clients = _Fleet(stack, configs, arguments.plain)
@@ -173,8 +143,12 @@ def run(arguments: argparse.Namespace) -> None:
                     }
                     if number >= 0:
                         samples.append({"fleet": fleet, "round": number, **taken})
-                    progress(f"fleet {fleet + 1} of {plan['fleets']}, round {number + 2} of {plan['rounds'] + 1}")
+                    bar.step()
     document["summary"] = _summary(samples, scenarios)
+    for sample in samples:  # each request's own time is pooled in the summary
+        for scenario in scenarios:
+            for taken in sample[scenario.name].values():
+                taken.pop("own", None)
     document["samples"] = samples
     print(_report(document))
     save(document, arguments.out)
@@ -195,28 +169,6 @@ def _plain_versions(python: Path | None) -> str:
     return subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
 
-class _Client:
-    """
-    A client process and the pipes to it.
-    """
-
-    def __init__(self, process: subprocess.Popen[str], config: dict[str, Any]) -> None:
-        self._process = process
-        self.facts = self.ask(config)
-
-    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        """One line there, one line back."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("a client process has ended; its error is above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
 class _Fleet:
     """
     The client processes, one for each variant, server and event loop, started when first asked for.
@@ -226,98 +178,43 @@ class _Fleet:
         self._stack = stack
         self._configs = configs
         self._plain = plain
-        self._clients: dict[tuple[str, tuple[str, str], str], _Client] = {}
+        self._clients: dict[tuple[str, tuple[str, str], str], Worker] = {}
 
     def takes_part(self, variant: str, loop: str) -> bool:
         """The plain environment is there only if it was given, and has no uvloop."""
         return variant != "plain" or (self._plain is not None and loop == "asyncio")
 
-    def client(self, variant: str, server: tuple[str, str], loop: str) -> _Client:
+    def client(self, variant: str, server: tuple[str, str], loop: str) -> Worker:
         """The process for one of them."""
         key = variant, server, loop
         if key not in self._clients:
             python = self._plain if variant == "plain" else Path(sys.executable)
             config = {**self._configs[server], "variant": variant, "loop": loop}
-            self._clients[key] = self._stack.enter_context(_client(str(python), config))
+            self._clients[key] = self._stack.enter_context(start([str(python), "-m", "benchmarks._client"], config))
         return self._clients[key]
 
 
 @contextmanager
-def _client(python: str, config: dict[str, Any]) -> Iterator[_Client]:
-    process = subprocess.Popen(
-        [python, "-m", "benchmarks._client"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        _bind(process.pid, 1)
-        yield _Client(process, config)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(10)
-
-
-def _bind(pid: int, which: int) -> None:
-    """Clients on one processor, nginx on another, where there are two and the system lets us choose."""
-    if hasattr(os, "sched_setaffinity"):
-        cpus = sorted(os.sched_getaffinity(0))
-        if len(cpus) > 1:
-            os.sched_setaffinity(pid, {cpus[which]})
-
-
-@contextmanager
 def _server(nginx: str) -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
-    """One nginx with a port for each kind of key and version of TLS; the configuration of clients for each."""
+    """A port for each kind of key and version of TLS; the configuration of clients for each."""
     configs: dict[tuple[str, str], dict[str, Any]] = {}
-    servers = []
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with ExitStack() as stack:
+        sites = []
         for kind in ("EC", "RSA"):
             authority = Authority(kind, key="ec" if kind == "EC" else "rsa")
-            identity, backup = authority.issue(_HOST), authority.issue(_HOST)
-            chain, key = identity.write(directory, kind)
-            (directory / f"{kind}-roots.pem").write_text(authority.root_pem)
-            for protocol in ("TLSv1.2", "TLSv1.3"):
-                port = _free_port()
-                servers.append(
-                    _SERVER.format(host=_HOST, port=port, chain=chain, key=key, protocol=protocol, body="x" * 100)
-                )
+            identity, backup = authority.issue(_nginx.HOST), authority.issue(_nginx.HOST)
+            roots = stack.enter_context(authority.trust_file())
+            for protocol in ("TLSv1.2", "TLSv1.3", "TLSv1.3 and HTTP/2"):
+                sites.append(_nginx.Site(kind, identity, protocol[:7], http2=protocol.endswith("HTTP/2")))
                 configs[kind, protocol] = {
-                    "url": f"https://{_HOST}:{port}/",
-                    "roots": str(directory / f"{kind}-roots.pem"),
-                    "pins": {_HOST: [identity.pin, backup.pin]},
-                    "port": port,
+                    "http2": protocol.endswith("HTTP/2"),
+                    "roots": roots,
+                    "pins": {_nginx.HOST: [identity.pin, backup.pin]},
                 }
-        configuration = directory / "nginx.conf"
-        configuration.write_text(_CONFIGURATION.format(directory=directory, servers="".join(servers)))
-        process = subprocess.Popen([nginx, "-p", name, "-c", str(configuration)], stderr=subprocess.DEVNULL)
-        try:
-            _bind(process.pid, 0)
-            for config in configs.values():
-                _wait_for(config["port"], process)
-            yield configs
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(100):
-        if process.poll() is not None:
-            raise RuntimeError("nginx has ended at once")
-        try:
-            socket.create_connection((_HOST, port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("nginx does not answer")
+        ports = stack.enter_context(_nginx.serve(nginx, sites))
+        for config, port in zip(configs.values(), ports, strict=True):
+            config["url"] = f"https://{_nginx.HOST}:{port}/"
+        yield configs
 
 
 def _sample(clients: _Fleet, scenario: Scenario) -> dict[str, dict[str, float]]:
@@ -342,6 +239,10 @@ def _summary(samples: Sequence[dict[str, Any]], scenarios: Sequence[Scenario]) -
                 "wall": spread([one[variant]["wall"] for one in taken], 1),
                 "resumed": round(sum(one[variant]["resumed"] for one in taken) / len(taken), 3),
             }
+            own = [value for one in taken for value in one[variant].get("own", ())]
+            if own:
+                entry[variant] |= {"p50": percentile(own, 50), "p99": percentile(own, 99)}
+            entry[variant]["requests/s"] = round(1e6 / entry[variant]["wall"]["median"], 1)
             for yardstick in ("stock", "plain"):
                 if yardstick in taken[0] and variant != yardstick:
                     for measure in ("cpu", "wall"):
@@ -369,6 +270,8 @@ def _bars(
             if ratio is not None:
                 yield bar(f"{scenario.name}: {variant} to {yardstick}", ratio["median"], most)
     for name, other, most in _OWN_BARS:
+        if name not in samples[0]:
+            continue
         ratios = [sample[name]["pinned"]["cpu"] / sample[other]["pinned"]["cpu"] for sample in samples]
         yield bar(f"{name}, to: {other}", spread(ratios)["median"], most)
 
@@ -389,6 +292,8 @@ def _report(document: dict[str, Any]) -> str:
                     _ratio(figures, "cpu/plain"),
                     f"{figures['wall']['median']:.0f}",
                     _ratio(figures, "wall/stock"),
+                    f"{figures['requests/s']:.0f}",
+                    *(f"{figures[name]:.0f}" if name in figures else "" for name in ("p50", "p99")),
                     f"{figures['resumed']:.0%}" if name.startswith("cold") else "",
                 ]
             )
@@ -400,6 +305,9 @@ def _report(document: dict[str, Any]) -> str:
         "to plain",
         "wall µs",
         "wall to stock",
+        "per second",
+        "p50 µs",
+        "p99 µs",
         "resumed",
     ]
     bars = [
