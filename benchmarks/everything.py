@@ -10,7 +10,7 @@ import sys
 import time
 
 from benchmarks import report
-from benchmarks._common import ROOT, Bar, progress
+from benchmarks._common import ROOT, progress
 
 NAMES = ("micro", "lookup", "check", "handshake", "scale", "reports", "wire", "peers")
 
@@ -29,18 +29,17 @@ def run(arguments: argparse.Namespace) -> None:
         **{name: [] if arguments.quick else ["--instructions"] for name in ("micro", "lookup")},
     }
     failed = []
-    with Bar("benchmarks", len(NAMES)) as bar:
-        for name in NAMES:
-            begin = time.monotonic()
-            stem = directory / f"{name}-{report.VERSION}"
-            command = [sys.executable, "-m", "benchmarks", name, "--out", f"{stem}.json", *own.get(name, ())]
-            with stem.with_name(stem.name + ".md").open("w", encoding="utf-8") as table:
-                done = subprocess.run(
-                    [*command, *(["--quick"] if arguments.quick else [])], cwd=ROOT, stdout=table, check=False
-                )
-            if done.returncode != 0:
-                failed.append(name)
-            bar.step(f"{name}, {time.monotonic() - begin:.0f} s")
+    for number, name in enumerate(NAMES, 1):
+        begin = time.monotonic()
+        stem = directory / f"{name}-{report.VERSION}"
+        command = [sys.executable, "-m", "benchmarks", name, "--out", f"{stem}.json", *own.get(name, ())]
+        with stem.with_name(stem.name + ".md").open("w", encoding="utf-8") as table:
+            done = subprocess.run(
+                [*command, *(["--quick"] if arguments.quick else [])], cwd=ROOT, stdout=table, check=False
+            )
+        if done.returncode != 0:
+            failed.append(name)
+        progress(f"{number} of {len(NAMES)}: {name}, {time.monotonic() - begin:.0f} s")
     report.write(directory, report.VERSION)
     progress(f"the report is report-{report.VERSION}.html, and .md, in {directory}")
     if failed:

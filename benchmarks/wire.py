@@ -50,7 +50,9 @@ def _scenarios(*, quick: bool) -> list[Scenario]:
     """All of them, or those of which a sample takes little time."""
     cold, warm, crowd = (15, 60, 100) if quick else (50, 300, 1_000)
     found = [*_cold(cold, quick=quick), *_warm(warm, crowd, quick=quick)]
-    found.append(Scenario("further client, default trust", {"kind": "client", "requests": 20}, bars=_CLIENT_BARS))
+    found.append(
+        Scenario("further client, default trust", {"kind": "client", "requests": 5 if quick else 20}, bars=_CLIENT_BARS)
+    )
     return found if quick else [*found, *_crowded(crowd), *_alone(warm)]
 
 
