@@ -26,6 +26,7 @@ import httpx
 import pytest
 from conftest import BACKUP, HOST, wire
 from leftovers import client_sockets, counts
+from scripted import HTTP2, Scripted, serve_http2
 
 import pinset.httpx
 from pinset import (
@@ -505,3 +506,65 @@ def test_fork_of_the_file_descriptors(pins, trust, server) -> None:
     with PinnedClient(pins, verify=trust) as client, client.stream("GET", server.url()) as response:
         raw = response.extensions["network_stream"].get_extra_info("socket")
         assert not os.get_inheritable(raw.fileno())
+
+
+@pytest.mark.parametrize("http1", [False, True])
+def test_http2(http1, pins, leaf, trust) -> None:
+    """Requests one after another on one connection, and at the same time on as many as there are."""
+    with Scripted(serve_http2(leaf.server_context(alpn=("h2",)))) as server:
+        with PinnedClient(pins, verify=trust, http1=http1, http2=True, timeout=20) as client:
+            for _ in range(3):
+                response = client.post(server.url(), content=b"body")
+                assert (response.http_version, response.text) == ("HTTP/2", "hello")
+            assert len(server.peers) == 1
+            with client.stream("GET", server.url()) as first, client.stream("GET", server.url()) as second:
+                assert first.read() == second.read() == b"hello"
+            assert len(server.peers) == 2
+
+
+def test_unprocessed_request_is_sent_again(pins, leaf, trust) -> None:
+    """What GOAWAY declares unprocessed goes out once more, on another connection."""
+
+    def script(peer):
+        peer.wrap(leaf.server_context(alpn=("h2",)))
+        http = HTTP2(peer)
+        if peer.number == 0:
+            http.request()
+            http.goaway(last=0)
+            http.finish()
+        while True:
+            http.respond(http.request().stream)
+
+    with Scripted(script) as server:
+        with PinnedClient(pins, verify=trust, http2=True, timeout=20) as client:
+            assert client.get(server.url()).text == "hello"
+        assert len(server.peers) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ([b"\x05\x00", b"\x05\x05\x00\x01" + bytes(6)], httpx.ProxyError),
+        ([b"\x05\xff"], httpx.ProxyError),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], httpx.ProxyError),
+        ([b"\x05"], httpx.ProxyError),
+        ([b"\x05\x00", None], httpx.ConnectTimeout),
+    ],
+    ids=["refused", "no method", "http", "hangs up", "stalls"],
+)
+def test_socks_proxies_that_do_not_help(words, error, pins, trust) -> None:
+    """Each becomes an error of httpx, in time."""
+
+    def script(peer):
+        for word in words:
+            peer.receive()
+            if word is None:
+                peer.stall()
+            peer.send(word)
+
+    with Scripted(script) as proxy:
+        address = proxy.url().split("//")[1].split("/")[0]
+        with PinnedClient(pins, verify=trust, proxy=f"socks5://{address}", timeout=0.5) as client:
+            with pytest.raises(error):
+                client.get(f"https://{HOST}/")
+            assert counts(client._transport) == (0, 0, 0, 0)

@@ -194,9 +194,9 @@ class PinnedPool:
     async def _fly(self, flight: Flight) -> None:
         """Make a connection; the body of a task, so that whatever happens is told to those who wait."""
         try:
-            flight.check()
             if flight.instead_of is not None:
                 await flight.instead_of.protocol.aclose()
+            flight.check()
             protocol = await self._connector.connect(
                 httpcore.Origin(*flight.origin.key),
                 flight.owner.extensions,

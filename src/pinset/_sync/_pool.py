@@ -195,9 +195,9 @@ class PinnedPool:
     def _fly(self, flight: Flight) -> None:
         """Make a connection; the body of a task, so that whatever happens is told to those who wait."""
         try:
-            flight.check()
             if flight.instead_of is not None:
                 flight.instead_of.protocol.close()
+            flight.check()
             protocol = self._connector.connect(
                 httpcore.Origin(*flight.origin.key),
                 flight.owner.extensions,
