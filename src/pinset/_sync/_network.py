@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
-from pinset._sync._streams import PinsetStream, RawStream, raise_as_connect_error
+from pinset._streams import raise_as_connect_error
+from pinset._sync._streams import PinsetStream, RawStream
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION

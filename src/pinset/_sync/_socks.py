@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 import httpcore
 
 from pinset._socks_proxy import SocksProxy
+from pinset._streams import raise_as_connect_error
 from pinset._sync._network import PinnedBackend, adopt, open_socket
-from pinset._sync._streams import PinsetStream, RawStream, raise_as_connect_error
+from pinset._sync._streams import PinsetStream, RawStream
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION

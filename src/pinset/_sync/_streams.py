@@ -18,10 +18,10 @@ import socket
 import ssl
 import threading
 import time
-from typing import NoReturn
 
 import httpcore
 
+from pinset._streams import raise_as_connect_error
 from pinset._tls_layer import READ_SIZE, OriginContext, TLSLayer, is_ended, is_readable
 
 _PIECE = 256 * 1024  # so that a body of a gigabyte is not encrypted into memory at once
@@ -264,16 +264,3 @@ class TLSStream(PinsetStream):
 
 def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
-
-
-def raise_as_connect_error(error: BaseException) -> NoReturn:
-    """
-    Raise *error*, met while connecting or shaking hands, as httpcore's class for it.
-    """
-    match error:
-        case TimeoutError():  # before OSError, of which it is one
-            raise httpcore.ConnectTimeout(str(error) or "no connection in the time allowed") from error
-        case OSError() | UnicodeError():  # ssl.SSLError is an OSError; a host name may have no IDNA form
-            raise httpcore.ConnectError(str(error)) from error
-        case _:
-            raise error

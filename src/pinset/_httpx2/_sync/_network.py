@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import httpcore2
 
-from pinset._httpx2._sync._streams import PinsetStream, RawStream, raise_as_connect_error
+from pinset._httpx2._streams import raise_as_connect_error
+from pinset._httpx2._sync._streams import PinsetStream, RawStream
 
 if TYPE_CHECKING:
     from httpcore2 import SOCKET_OPTION

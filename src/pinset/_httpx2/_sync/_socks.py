@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 import httpcore2
 
 from pinset._socks_proxy import SocksProxy
+from pinset._httpx2._streams import raise_as_connect_error
 from pinset._httpx2._sync._network import PinnedBackend, adopt, open_socket
-from pinset._httpx2._sync._streams import PinsetStream, RawStream, raise_as_connect_error
+from pinset._httpx2._sync._streams import PinsetStream, RawStream
 
 if TYPE_CHECKING:
     from httpcore2 import SOCKET_OPTION
