@@ -9,15 +9,9 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks.figures import ROWS
 
 ROOT = Path(__file__).parent.parent
-ROWS = {
-    "cold: new connection, full handshake": ("cold, EC, TLSv1.3, asyncio", "pinned-full"),
-    "cold: new connection, resumed session": ("cold, EC, TLSv1.3, asyncio", "pinned"),
-    "warm: one at a time": ("warm, one at a time, asyncio", "pinned"),
-    "warm: 100 at a time": ("warm, 100 at a time", "pinned"),
-    "warm: 100 at a time, limits of 1,000": ("warm, 100 at a time, limits of 1,000", "pinned"),
-}
 
 
 @pytest.mark.parametrize("label", ROWS)

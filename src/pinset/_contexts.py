@@ -153,8 +153,8 @@ def prepare_context(context: ssl.SSLContext, pinner: Pinner, trust: Trust = "ca-
         trust: ``pins-only`` for a context from `context_without_cas`.
 
     Raises:
-        ContextError: It does not verify what it has to, or the policy cannot carry *trust*; or it has another class of TLS objects, ignores the one it is given, or carries
-            the policy of another pinner.
+        ContextError: It does not verify what it has to, or the policy cannot carry *trust*; or it has another class of
+            TLS objects, ignores the one it is given, or carries the policy of another pinner.
     """
     if not isinstance(context, ssl.SSLContext):
         raise ContextError(f"expected an ssl.SSLContext, got {type(context).__name__}")
