@@ -12,16 +12,15 @@ import asyncio
 import base64
 import gzip
 import json
-import socket
 import ssl
-import subprocess
-import sys
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from asgi import serving
 
 seen: list[dict] = []
 asked: Counter[str] = Counter()
@@ -109,26 +108,9 @@ class Receiver:
 @contextmanager
 def receiver(directory: Path, identity=None, root: str = "") -> Iterator[Receiver]:
     """A `Receiver` in a process of its own, with the certificate of *identity* or without TLS."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    command = [sys.executable, "-m", "hypercorn", "--bind", f"fd://{listener.fileno()}"]
-    command += ["--graceful-timeout", "0", "receiver:app"]  # it would wait for /hang
     cafile = None
     if identity is not None:
-        chain, key = identity.write(directory, "receiver")
         cafile = directory / "root.pem"
         cafile.write_text(root)
-        command += ["--certfile", str(chain), "--keyfile", str(key)]
-    with (directory / "receiver.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=Path(__file__).parent, pass_fds=[listener.fileno()], stdout=log, stderr=log
-        )
-        try:
-            yield Receiver(listener.getsockname()[1], cafile)
-        finally:
-            listener.close()
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
+    with serving("receiver:app", directory, identity) as port:
+        yield Receiver(port, cafile)

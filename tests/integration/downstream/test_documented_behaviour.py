@@ -10,14 +10,12 @@ import contextlib
 import hashlib
 import http.cookiejar
 import socket
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import httpx2
 import pytest
+from asgi import serving
 from leftovers import LOOPS, Watch, collector_off
 
 import pinset.httpx
@@ -129,24 +127,8 @@ SIDES = {
 def server(lab, tmp_path_factory):
     """hypercorn with `echo_app`, HTTP/1.1 and HTTP/2."""
     directory = tmp_path_factory.mktemp("echo")
-    chain, key = lab.origins["ec", "TLSv1.3", "genuine"].identity.write(directory, "echo")
-    listener = socket.create_server(("127.0.0.1", 0))
-    command = [sys.executable, "-m", "hypercorn", "--bind", f"fd://{listener.fileno()}", "--graceful-timeout", "0"]
-    command += ["--certfile", str(chain), "--keyfile", str(key), "echo_app:app"]
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=Path(__file__).parents[2], pass_fds=[listener.fileno()], stdout=log, stderr=log
-        )
-        try:
-            yield f"https://localhost:{listener.getsockname()[1]}"
-        finally:
-            listener.close()
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
+    with serving("echo_app:app", directory, lab.origins["ec", "TLSv1.3", "genuine"].identity) as port:
+        yield f"https://localhost:{port}"
 
 
 CASES = {}
