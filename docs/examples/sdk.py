@@ -42,7 +42,7 @@ async def main() -> int:
                 model=os.environ.get("MODEL", "gpt-5-mini"), messages=[{"role": "user", "content": question}]
             )
         except openai.APIConnectionError as error:
-            # The SDK has tried three times by now, whatever was wrong: three handshakes, and not a byte of the question.
+            # The SDK has tried three times by now, whatever was wrong: three handshakes, no byte of the question.
             refused = refusal(error)
             print(error if refused is None else f"REFUSED {refused}", file=sys.stderr)
             return 1 if refused is None else 3

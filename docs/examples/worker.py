@@ -1,8 +1,9 @@
 """
-A worker that runs for months: its pins come from a control plane, and what they find goes to a collector and into a file.
+A worker that runs for months: pins from a control plane, and reports to a collector and into a file.
 
-    JOBS=https://api.example.com/jobs PINS=https://pins.example.com/ COLLECTOR=https://reports.example.net/pins \\
-        python docs/examples/worker.py /var/lib/worker
+    export JOBS=https://api.example.com/jobs
+    export CONTROL_PLANE=https://pins.example.com/ COLLECTOR=https://reports.example.net/pins
+    python docs/examples/worker.py /var/lib/worker
 
 The directory has ``1.root.json`` and ``pins.toml``, as they were shipped; a cache and ``reports.jsonl`` come to them.
 """
@@ -30,18 +31,18 @@ logger = logging.getLogger("worker")
 def open_source(directory: Path) -> TufPinSource:
     """Where the pins come from; what was shipped is in force until there is better, and nothing may fall below it."""
     return TufPinSource(
-        os.environ["PINS"],
+        os.environ["CONTROL_PLANE"],
         root=(directory / "1.root.json").read_bytes(),
         fallback=load_policy(directory / "pins.toml"),
         cache_dir=directory / "cache",
-        cafile=os.environ.get("PINS_CA"),  # for a private authority; the environment is not asked otherwise
+        cafile=os.environ.get("CONTROL_PLANE_CA"),  # for a private authority; the environment is not asked otherwise
         observers=[HTTPReports(os.environ["COLLECTOR"]), JSONLinesReports(directory / "reports.jsonl")],
         on_change=tell,
     )
 
 
 def tell(status: SourceStatus) -> None:
-    """Called after every look, in the thread of the source. A security event is worth an alarm, a dead network is not."""
+    """Called after every look, in a thread of the source. A security event is worth an alarm, a dead network is not."""
     if status.error is not None and status.error.fault.is_security_event:
         logger.critical("the control plane sends what it must not: %s", status.error)
 
