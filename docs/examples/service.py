@@ -4,8 +4,6 @@ A service that asks a pinned upstream: one client for its whole life, and 502 wh
     UPSTREAM=https://api.example.com PINS=pins.toml uvicorn --app-dir docs/examples service:app
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import AsyncIterator
