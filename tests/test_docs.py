@@ -69,3 +69,16 @@ def test_relative_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists() or (page.parent / f"{target}.md").exists(), f"{page.name}: {target}"
+
+
+def test_tests_that_pages_name_exist() -> None:
+    """The threat model and others say which test shows what; a test that was renamed is renamed there, too."""
+    defined = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(r"`(tests/[\w/]+\.py)`", text):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+        for name in re.findall(r"`(test_\w+)`", text):
+            assert f"def {name}(" in defined, f"{page.name}: {name}"
+        for name in re.findall(r"`(Test\w+)`", text):
+            assert f"class {name}:" in defined, f"{page.name}: {name}"
