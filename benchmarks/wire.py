@@ -109,7 +109,12 @@ def _warm(requests: int, crowd: int) -> list[Scenario]:
 def _crowded() -> list[Scenario]:
     """What takes stock httpx seconds for each sample."""
     return [
-        Scenario("warm, 1,000 at a time", {"kind": "warm", "requests": 200, "concurrency": 1_000}, once=True),
+        Scenario(
+            "warm, 1,000 at a time",
+            {"kind": "warm", "requests": 200, "concurrency": 1_000},
+            variants=("stock", "pinned"),
+            once=True,
+        ),
         Scenario(
             "warm, 100 at a time, limits of 1,000",
             {"kind": "warm", "requests": 200, "concurrency": 100, "limit": 1_000},
@@ -146,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
     nginx = _nginx.find()
     _raise_file_limit()
     scenarios = _scenarios(quick=arguments.quick)
-    plan = {"fleets": 1, "rounds": 2} if arguments.quick else {"fleets": 2, "rounds": 6}
+    plan = {"fleets": 1, "rounds": 2} if arguments.quick else {"fleets": 2, "rounds": arguments.rounds}
     document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
     document["plain"] = _plain_versions(arguments.plain)
     document["versions"]["nginx"] = _nginx.version(nginx)
