@@ -35,7 +35,7 @@ def a_report() -> PinReport:
 def described_options() -> dict[str, set[str]]:
     """What the reference lists for each command."""
     section = (REFERENCE / "cli.md").read_text(encoding="utf-8").split("## Options\n")[1].split("\n## ")[0]
-    entries = re.findall(r"^`pinset ([a-z -]+)`\n: (.*?)(?=\n\n)", section, re.DOTALL | re.MULTILINE)
+    entries = re.findall(r"^`pinset ([a-z -]+)`\n: (.*?)(?=\n\n|\n\Z)", section, re.DOTALL | re.MULTILINE)
     return {name: set(re.findall(r"--[a-z0-9-]+", text)) for name, text in entries}
 
 
