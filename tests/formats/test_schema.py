@@ -193,7 +193,9 @@ def _some(*values):
     return st.sampled_from(values)
 
 
-KEYS = st.lists(_some(A, B, f"  {B}\n", A.replace("/", "//", 1), f'pin-sha256="{DIGEST}"', WHOLE, DIGEST, 5), max_size=3)
+KEYS = st.lists(
+    _some(A, B, f"  {B}\n", A.replace("/", "//", 1), f'pin-sha256="{DIGEST}"', WHOLE, DIGEST, 5), max_size=3
+)
 WHOLES = st.lists(_some(WHOLE, str(WHOLE_B), WHOLE.lower(), A, WHOLE[:-3], None), max_size=3)
 NAMES = _some(
     "a.com", " A.com. ", "*.a.com", "**.a.com", "w.a.com", "v.w.a.com", "σ.com", "1.2.3.4", "[::1]", "::1", "127.1",

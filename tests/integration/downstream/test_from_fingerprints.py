@@ -5,6 +5,7 @@ The lines of docs/howto/from-fingerprints.md, before and after: what each accept
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 from pathlib import Path
@@ -61,6 +62,8 @@ after = pytest.mark.parametrize("ask", AFTER.values(), ids=AFTER)
 def server(genuine, _trust, monkeypatch):
     """A server that answers what each of the libraries wants to hear."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", _trust)
+    # In the place of certifi's, which elasticsearch adds to any context.
+    monkeypatch.setattr("elastic_transport._node._http_urllib3.DEFAULT_CA_CERTS", _trust)
     Path("http_ca.crt").write_text(genuine.root_pem)
     with HTTPSServer("localhost", authority=genuine, respond=lambda _: HEAD % len(BODY) + BODY) as running:
         yield running
@@ -95,8 +98,26 @@ def test_fingerprint_refuses_an_impostor(ask, server, rogue):
     """That is what a fingerprint is good for."""
     scope = lines(server)
     server.show(rogue.issue("localhost"))
-    with pytest.raises(Exception, match="(?i)fingerprint"):
+    with refused_by_fingerprint():
         ask(scope, server.url())
+
+
+@contextlib.contextmanager
+def refused_by_fingerprint():
+    """The libraries say so by the name of the error, or in its text."""
+    with pytest.raises(Exception) as caught:
+        yield
+    assert "fingerprint" in repr(caught.value).lower()
+
+
+def test_elasticsearch_takes_what_is_sent(server, genuine, rogue):
+    """With the fingerprint of a CA, whoever sends its certificate gets in, whoever signed his own; with pins nobody does."""
+    scope = lines(server) | {"fingerprint": hashlib.sha256(genuine.root).hexdigest()}
+    exec("\n".join(PYTHON.findall(PAGE.read_text(encoding="utf-8"))[-1:]), scope)
+    server.show(rogue.impersonate_issuer(genuine, "localhost"))
+    assert "9.0.0" in BEFORE["elasticsearch"](scope, server.url())
+    with pytest.raises(Exception, match="(?i)certificate verify failed"):
+        AFTER["elasticsearch"](lines(server), server.url())
 
 
 @after
@@ -121,7 +142,7 @@ def test_renewal(server, genuine):
     scope = lines(server)
     server.show(genuine.issue("localhost", key=server.in_service.key))
     for ask in BEFORE.values():
-        with pytest.raises(Exception, match="(?i)fingerprint"):
+        with refused_by_fingerprint():
             ask(scope, server.url())
     for ask in AFTER.values():
         assert "9.0.0" in ask(scope, server.url())
