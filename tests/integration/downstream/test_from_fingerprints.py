@@ -110,16 +110,6 @@ def refused_by_fingerprint():
     assert "fingerprint" in repr(caught.value).lower()
 
 
-def test_elasticsearch_takes_what_is_sent(server, genuine, rogue):
-    """With the fingerprint of a CA, whoever sends its certificate gets in, whoever signed his own; with pins nobody does."""
-    scope = lines(server) | {"fingerprint": hashlib.sha256(genuine.root).hexdigest()}
-    exec("\n".join(PYTHON.findall(PAGE.read_text(encoding="utf-8"))[-1:]), scope)
-    server.show(rogue.impersonate_issuer(genuine, "localhost"))
-    assert "9.0.0" in BEFORE["elasticsearch"](scope, server.url())
-    with pytest.raises(Exception, match="(?i)certificate verify failed"):
-        AFTER["elasticsearch"](lines(server), server.url())
-
-
 @after
 def test_pins_refuse_an_impostor(ask, server, rogue):
     """So are pins, and no request is sent."""
