@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from pinset._policy import Role
+from pinset.cli._moment import moment
 from pinset.cli._output import Exit, next_step, put_record, read_input, refusing, say, source_name, write_output
 from pinset.formats.conversion import FormatName, convert
 from pinset.formats.exchange import Circumstances, Effect, Loss
@@ -59,7 +60,7 @@ def convert_command(
         roles = roles_of([read_material(read_input(path), source=source_name(path)) for path in chain or ()])
         around = Circumstances(
             host=host,
-            now=datetime.now(UTC).replace(microsecond=0),
+            now=moment(),
             port=port,
             roles=roles,
             other_roles=None if role is None else _ROLES[role],
@@ -70,16 +71,8 @@ def convert_command(
         weakens = any(loss.weakens for loss in done.losses)
         is_written = allow_loss or not weakens
         if as_json:
-            put_record(
-                {
-                    "from": source_format.value,
-                    "to": target.value,
-                    "text": done.text if is_written else None,
-                    "losses": [
-                        {"place": loss.place, "what": loss.what, "effect": loss.effect.value} for loss in done.losses
-                    ],
-                }
-            )
+            text = done.text if is_written else None
+            put_record({"from": source_format.value, "to": target.value, "text": text, "losses": _records(done.losses)})
         elif is_written:
             write_output(done.text, out)
     if not is_written:
@@ -95,6 +88,10 @@ def _source_format(file: str, given: FormatName | None) -> FormatName:
     if suffix not in ("toml", "json"):
         raise typer.BadParameter(f"say what {file} is: {', '.join(FormatName)}", param_hint="--from")
     return FormatName(suffix)
+
+
+def _records(losses: Iterable[Loss]) -> list[dict[str, str]]:
+    return [{"place": loss.place, "what": loss.what, "effect": loss.effect.value} for loss in losses]
 
 
 def _sentence(loss: Loss) -> str:
