@@ -122,12 +122,15 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", *options, *others, "tests/updates", "tests/cli/test_updates_repo.py", *session.posargs)
     with session.chdir(_twins_of_tests(session)):
         session.run("pytest", *options, "tests/test_httpx.py", "tests/test_sync.py", *session.posargs)
+    # And what builds the wheel.
+    session.install("--resolution=lowest-direct", *nox.project.load_toml("pyproject.toml")["build-system"]["requires"])
+    session.run("hatchling", "build", "--target", "wheel", "--directory", session.create_tmp())
 
 
 def _install_lowest(session: nox.Session, *extras: str) -> None:
     """The lowest versions of what is asked for by name, here and by the tests, and the newest of what that asks for."""
     asked = ["-e", f".[{','.join(extras)}]", *_group("tests")]
-    session.install("--resolution=lowest-direct", "--upgrade", *asked)
+    session.install("--resolution=lowest-direct", *asked)
 
 
 @nox.session

@@ -18,6 +18,7 @@ import asyncio
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import socket
 import ssl
@@ -72,9 +73,10 @@ def use_cli() -> None:
 
 def use_httpx2() -> None:
     """The same as with httpx."""
-    front = importlib.import_module("pinset.httpx2")
+    import pinset.httpx2
+
     with HTTPSServer(HOST) as server:
-        _see_pins_hold(front, server.url(), server.pins, server.client_context)
+        _see_pins_hold(pinset.httpx2, server.url(), server.pins, server.client_context)
     _expect(len(server.seen.requests) == 2, "a request for each of the right pins", server.seen.requests)
 
 
@@ -114,16 +116,19 @@ def use_testing() -> None:
 
 def use_updates() -> None:
     """A program whose pins are of yesterday, and a signed repository with those of today."""
-    updates = importlib.import_module("pinset.updates")
-    signer = importlib.import_module("securesystemslib.signer").CryptoSigner.generate_ed25519()
-    keys = updates.Keys(root=[signer.public_key], root_threshold=1, targets=[signer.public_key], online=signer.public_key)
+    from securesystemslib.signer import CryptoSigner
+
+    from pinset.updates import Keys, Origin, Repository, TufPinSource
+
+    signer = CryptoSigner.generate_ed25519()
+    keys = Keys(root=[signer.public_key], root_threshold=1, targets=[signer.public_key], online=signer.public_key)
     now = datetime.now(UTC).replace(microsecond=0)
     with tempfile.TemporaryDirectory() as directory, HTTPSServer(HOST) as server:
-        repository = updates.Repository(Path(directory))
+        repository = Repository(Path(directory))
         repository.init(keys, [signer], now)
         repository.publish(Policy.from_mapping(server.pins), [signer], now)
         with HTTPSServer(HOST, respond=lambda head: _file(Path(directory), head)) as site:
-            source = updates.TufPinSource(
+            source = TufPinSource(
                 site.url(path="/"),
                 root=Path(directory, "metadata", "1.root.json").read_bytes(),
                 fallback=Policy.from_mapping({HOST: STRANGER}),
@@ -132,25 +137,13 @@ def use_updates() -> None:
             )
             with source, pinset.PinnedClient(source, verify=server.client_context(), trust_env=False) as client:
                 _matched(client.get(server.url()).extensions["pinset"])
-            _expect(source.status.origin is updates.Origin.REPOSITORY, "the signed policy in force", source.status)
+            _expect(source.status.origin is Origin.REPOSITORY, "the signed policy in force", source.status)
 
 
 def _file(directory: Path, head: bytes) -> bytes:
     path = directory / head.split(b" ")[1].decode("ascii").lstrip("/")
     status, body = (b"200 OK", path.read_bytes()) if path.is_file() else (b"404 Not Found", b"")
     return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
-
-
-def _import_httpx2() -> object:
-    return importlib.import_module("pinset.httpx2")
-
-
-def _connect_through_socks() -> object:
-    return PinnedAsyncClient({HOST: STRANGER}, proxy="socks5h://127.0.0.1:1")
-
-
-def _import_updates() -> object:
-    return importlib.import_module("pinset.updates")
 
 
 def _run_script() -> NoReturn:
@@ -177,10 +170,10 @@ BRINGS = {
 """What can be imported with an extra, and not without it."""
 WITHOUT: Mapping[str, Callable[[], object]] = {
     "cli": _run_script,
-    "httpx2": _import_httpx2,
+    "httpx2": lambda: importlib.import_module("pinset.httpx2"),
     "otel": OpenTelemetryReports,
-    "socks": _connect_through_socks,
-    "updates": _import_updates,
+    "socks": lambda: PinnedAsyncClient({HOST: STRANGER}, proxy="socks5h://127.0.0.1:1"),
+    "updates": lambda: importlib.import_module("pinset.updates"),
 }
 """What needs the extra. ``testing`` is not here: pytest alone loads what needs pytest."""
 
@@ -256,7 +249,7 @@ def _run(*command: str, status: int = 0) -> str:
     # -I is for this process alone: what is set for Python in the environment is not for those that it starts either.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment, cwd=tempfile.gettempdir()
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment, cwd=sys.prefix
     )
     _expect(done.returncode == status, f"status {status} of {' '.join(command)}", done.stdout + done.stderr)
     return done.stdout if status == 0 else done.stderr
@@ -272,6 +265,7 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in USES:
         sys.exit(f"usage: python -I tools/smoke.py {'|'.join(USES)}")
     name = sys.argv[1]
+    logging.getLogger("pinset.reports").addHandler(logging.NullHandler())  # refusals are what is wanted here
     _expect(Path(pinset.__file__).is_relative_to(sys.prefix), "the installed pinset", pinset.__file__)
     _see_errors_name_extras(name)
     use_core()
