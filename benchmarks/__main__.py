@@ -1,5 +1,5 @@
 """
-``python -m benchmarks all | report | figures | micro | handshake | wire | peers | scale | check | lookup | reports``.
+``python -m benchmarks all | report | figures | micro | handshake | wire | peers | scale | lookup | reports``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, everything, figures, handshake, lookup, micro, peers, report, reports, scale, wire
+from benchmarks import everything, figures, handshake, lookup, micro, peers, report, reports, scale, wire
 
 
 def main() -> None:
@@ -26,7 +26,6 @@ def main() -> None:
         return command
 
     requests = add("wire", "cold and warm requests of a pinned and a stock httpx client", wire.run)
-    add("check", "the pin check alone, and its share of a TLS handshake", check.run)
     add("reports", "what a check pays for reports, and what becomes of them", reports.run)
     add("handshake", "handshakes in memory: plain, pinned and resumed, for each chain length", handshake.run)
     stacks = add("peers", "other HTTP stacks, with and without their pinning", peers.run)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks import _callgrind
-from pinset import Pin, Pinner, Policy, evaluate, load_policy
-from pinset._certificates import read_certificate
+from pinset import Pin, Pinner, PinSet, Policy, evaluate, load_policy
+from pinset._certificates import read_certificate, read_chain
 from pinset._hosts import HostPattern, canonical_host
 from pinset.testing import Authority
 
@@ -41,13 +41,24 @@ def make(directory: Path) -> dict[str, Callable[[], object]]:
     policy = Policy.from_mapping({_HOST: pins})
     pinner = Pinner(policy)
     stamp = pinner.check(_HOST, chain)
-    tree, label = HostPattern.parse("**.bench.example"), HostPattern.parse("*.eu.bench.example")
     now = datetime.now(UTC)
+    dated = PinSet(name=_HOST, pins=pins, expires=now + timedelta(days=30), on_expiry="enforce")  # type: ignore[arg-type]
+    expiring = Pinner(Policy((dated,)))
+    expiring_stamp = expiring.check(_HOST, chain)
+    tree, label = HostPattern.parse("**.bench.example"), HostPattern.parse("*.eu.bench.example")
     files = {hosts: _policy_file(directory, hosts) for hosts in (10, 1_000)}
+
+    def first_sight() -> object:
+        read_certificate.cache_clear()
+        read_chain.cache_clear()
+        return pinner.check(_HOST, chain)
+
     return {
         "check a chain seen before": lambda: pinner.check(_HOST, chain),
+        "check a chain never seen": first_sight,
         "evaluate a chain seen before": lambda: evaluate(policy, _HOST, chain, now),
         "check a pooled connection again": lambda: pinner.renew(stamp),
+        "the same, with an expiry": lambda: expiring.renew(expiring_stamp),
         # Without its cache: both digests of a certificate and the walk to its key.
         "digests of a certificate": lambda: read_certificate.__wrapped__(chain[0]),
         "match **.host": lambda: tree.matches(_HOST),

@@ -12,7 +12,7 @@ import time
 from benchmarks import report
 from benchmarks._common import ROOT, progress
 
-NAMES = ("micro", "lookup", "check", "handshake", "scale", "reports", "wire", "peers")
+NAMES = ("micro", "lookup", "handshake", "scale", "reports", "wire", "peers")
 
 
 def run(arguments: argparse.Namespace) -> None:

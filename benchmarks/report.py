@@ -19,12 +19,11 @@ from benchmarks._common import ROOT, footer
 VERSION = "0.1.0"
 """The release whose results are checked in."""
 
-NAMES = ("wire", "peers", "handshake", "check", "micro", "lookup", "scale", "reports")
+NAMES = ("wire", "peers", "handshake", "micro", "lookup", "scale", "reports")
 _TITLES = {
     "wire": "Requests: pinset against stock httpx",
     "peers": "Other stacks, with and without their pinning",
     "handshake": "Handshakes in memory",
-    "check": "The pin check alone",
     "micro": "Single calls and imports",
     "lookup": "Finding the rule of a host",
     "scale": "What grows",

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     Measure, print the table, and write the samples.
     """
     plan = (
-        {"samples": 7, "calls": 10000, "rounds": 5, "load": 300}
+        {"samples": 3, "calls": 3000, "rounds": 2, "load": 100}
         if arguments.quick
         else {"samples": 31, "calls": 20000, "rounds": 15, "load": 2000}
     )

@@ -91,8 +91,8 @@ class Book:
         return peer
 
     def bury(self) -> None:
-        while self.assignment.doomed:
-            self.assignment.closed(self.assignment.doomed.pop())
+        while (connection := self.assignment.next_doomed()) is not None:
+            self.assignment.closed(connection)
 
 
 class AssignmentMachine(RuleBasedStateMachine):
@@ -172,7 +172,7 @@ class AssignmentMachine(RuleBasedStateMachine):
         assert flight is None or flight in self.book.cancelled
         self.look()
 
-    @precondition(lambda self: self.assignment.doomed)
+    @precondition(lambda self: self.assignment.has_doomed)
     @rule()
     def bury(self) -> None:
         self.book.bury()

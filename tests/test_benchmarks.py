@@ -98,10 +98,12 @@ def test_callgrind_total_is_that_of_the_dump(tmp_path: Path) -> None:
 def test_micro_cases_do_what_their_names_say(tmp_path: Path) -> None:
     """The verdicts are matches, and the digest is computed and not remembered."""
     cases = _micro_cases.make(tmp_path)
-    for name in ("check a chain seen before", "check a pooled connection again"):
+    for name in ("check a chain seen before", "check a pooled connection again", "the same, with an expiry"):
         assert cases[name]().verdict.outcome == "matched"  # type: ignore[attr-defined]
     assert cases["evaluate a chain seen before"]().outcome == "matched"  # type: ignore[attr-defined]
+    assert cases["check a chain never seen"]().verdict.outcome == "matched"  # type: ignore[attr-defined]
     before = read_certificate.cache_info()
+    assert before.hits == 0  # it was never seen indeed
     cases["digests of a certificate"]()
     assert read_certificate.cache_info() == before
     assert [cases["match **.host"](), cases["match *.host"]()] == [True, True]

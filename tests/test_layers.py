@@ -35,6 +35,7 @@ LAYERS = [
     ["_http2", "_socks"],
     ["_connect"],
     ["_books"],
+    ["_standby"],
     ["_assignment"],
     ["_pool"],
     ["_httpx_errors"],

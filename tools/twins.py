@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "pinset"
 
 # What has a blocking twin.
-BLOCKING = ("_http2", "_connect", "_books", "_assignment", "_pool", "_transport", "_client")
+BLOCKING = ("_http2", "_connect", "_books", "_standby", "_assignment", "_pool", "_transport", "_client")
 # What knows httpx or httpcore, and so has a twin for httpx2.
 FLAVOURED = (
     "_httpx_errors",

@@ -4,14 +4,12 @@ Who gets which connection: the book-keeping of the pool, in constant time per re
 
 Rules of this module:
 
-1. A request is served by an idle connection of its origin, the one used last; by an HTTP/2 connection with a free stream;
-   by one in the making that may be shared; by a new one; in this order. Else it waits.
+1. A request is served by a connection of its origin that stands by (`pinset._httpx2._standby`); by one in the making that may be
+   shared; by a new one; in this order. Else it waits.
 2. Who waits longest is served first. While anybody waits there is no idle connection and no free slot.
 3. A connection holds one slot from before it is opened until after it is closed.
-4. A connection takes a request only if it is neither expired, ended by the peer, nor refused by the policy in force at
-   that moment. Else it is retired: requests in flight finish, and then it is closed.
-5. Nothing awaits. What has to be closed is put on `Assignment.doomed`; the pool closes it and says `closed`.
-6. Each public method is atomic, so threads may call them as tasks do.
+4. Nothing awaits. What has to be closed is named by `next_doomed`; the pool closes it and says `closed`.
+5. Each public method is atomic, so threads may call them as tasks do.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ import httpcore2
 from pinset._httpx2._books import Connection, Flight, Origin, Waiter
 from pinset._httpx2._connect import Extensions, Key, Protocol
 from pinset._errors import RefusedError
+from pinset._httpx2._standby import Standby
 from pinset._tasks import Exclusive, atomic
 
 # Origins whose pins have just refused a chain. New connections to them are made one at a time and shared, refusal
@@ -45,9 +44,6 @@ class Assignment(Exclusive):
         start: Begins a flight.
         cancel: Ends a flight that nobody waits for any more.
         clock: Seconds that only grow.
-
-    Attributes:
-        doomed: Connections to close; see `next_doomed`.
     """
 
     def __init__(
@@ -63,23 +59,20 @@ class Assignment(Exclusive):
     ) -> None:
         super().__init__()
         self._max_connections = float("inf") if max_connections is None else max_connections
-        self._max_idle = float("inf") if max_idle is None else max_idle
-        self._keepalive_expiry = keepalive_expiry
         self._shares = shares
         self._start = start
         self._cancel = cancel
         self._clock = clock
         self._origins: dict[Key, Origin] = {}
         self._slots = 0
-        self._idle: OrderedDict[Connection, None] = OrderedDict()  # idle for longest first
+        self._standby = Standby(max_idle=max_idle, keepalive_expiry=keepalive_expiry, clock=clock, settle=self._settle)
         self._waiting: OrderedDict[Waiter, None] = OrderedDict()
         self._suspects: OrderedDict[Key, None] = OrderedDict()
         self.connections: set[Connection] = set()
         self.flights: set[Flight] = set()
-        self.doomed: list[Connection] = []
 
     def __repr__(self) -> str:
-        idle, busy = len(self._idle), len(self.connections) - len(self._idle)
+        idle, busy = len(self._standby.idle), len(self.connections) - len(self._standby.idle)
         return (
             f"Requests: {len(self._waiting)} queued | Connections: {busy} active, {idle} idle,"
             f" {len(self.flights)} connecting"
@@ -150,19 +143,18 @@ class Assignment(Exclusive):
             useful = False  # the server goes on serving streams that nobody reads; the end of the connection stops it
         # One that the policy refuses would not be taken again, and would lie there until it is too old.
         if connection.retired or not useful or not connection.protocol.stream.accepts():
-            self._retire(connection)
+            self._standby.retire(connection)
         else:
-            self._stand_by(connection)
+            self._standby.add(connection)
             flight = connection.flight
             if flight is not None and flight.joined:
                 if connection.is_fit(self._clock()):
-                    self._assign(next(iter(flight.joined)), self._occupy(connection))
+                    self._assign(next(iter(flight.joined)), self._standby.occupy(connection))
                 else:
-                    self._retire(connection)
+                    self._standby.retire(connection)
         if self._waiting:
             self._dispatch(origin)
-        while len(self._idle) > self._max_idle:
-            self._retire(next(iter(self._idle)))
+        self._standby.retire_surplus()
 
     @atomic
     def stepped(self, flight: Flight) -> None:
@@ -231,12 +223,20 @@ class Assignment(Exclusive):
             waiter.notify()
         self._free_slot(origin)
 
+    @property
+    def has_doomed(self) -> bool:
+        """
+        Whether anything is to be closed; see `next_doomed`.
+        """
+        return bool(self._standby.doomed)
+
     @atomic
     def next_doomed(self) -> Connection | None:
         """
         A connection that its caller has to close, and then say so by `closed`.
         """
-        return self.doomed.pop() if self.doomed else None
+        doomed = self._standby.doomed
+        return doomed.pop() if doomed else None
 
     @atomic
     def closed(self, connection: Connection) -> None:
@@ -261,31 +261,16 @@ class Assignment(Exclusive):
                 flight.unwanted = True
                 self._cancel(flight)
         for connection in list(self.connections):
-            self._withdraw(connection)
-            self._doom(connection)
+            self._standby.withdraw(connection)
+            self._standby.doom(connection)
 
     # What the above is made of.
 
     def _take(self, key: Key) -> Connection | None:
         now = self._clock()
-        self._retire_expired(now)
+        self._standby.retire_expired(now)
         origin = self._origins.get(key)
-        if origin is None:
-            return None
-        while origin.shared:
-            connection = next(iter(origin.shared))
-            if not connection.is_fit(now):
-                self._retire(connection)
-            elif connection.has_room:
-                return self._occupy(connection)
-            else:
-                del origin.shared[connection]  # the server allows fewer streams than before
-        while origin.idle:
-            connection = origin.idle[-1]
-            if connection.is_fit(now):
-                return self._occupy(connection)
-            self._retire(connection)
-        return None
+        return None if origin is None else self._standby.take(origin, now)
 
     def _dispatch(self, origin: Origin | None = None) -> None:
         """Serve whoever waits, oldest first; and those of *origin*, which has gained something of its own."""
@@ -303,9 +288,9 @@ class Assignment(Exclusive):
         elif self._slots < self._max_connections:
             self._slots += 1
             self._take_off(waiter, None)
-        elif self._idle:
-            evicted = next(iter(self._idle))
-            self._withdraw(evicted)
+        elif self._standby.idle:
+            evicted = next(iter(self._standby.idle))
+            self._standby.withdraw(evicted)
             evicted.closed = True  # by the flight that takes its slot
             self.connections.discard(evicted)
             evicted.origin.slots -= 1
@@ -363,63 +348,6 @@ class Assignment(Exclusive):
                 queue[waiter] = None
                 queue.move_to_end(waiter, last=False)
             waiter.notify()
-
-    def _occupy(self, connection: Connection) -> Connection:
-        """One request more on *connection*."""
-        if not connection.in_use:
-            self._unidle(connection)
-        connection.in_use += 1
-        if not connection.has_room:
-            connection.origin.shared.pop(connection, None)
-        return connection
-
-    def _stand_by(self, connection: Connection) -> None:
-        """*connection* can take a request."""
-        frames, origin = connection.protocol.frames, connection.origin
-        if frames is not None:
-            origin.shared[connection] = None
-        if not connection.in_use:
-            if self._keepalive_expiry is not None:
-                connection.expires_at = self._clock() + self._keepalive_expiry
-            self._idle[connection] = None
-            if frames is None:
-                origin.idle.append(connection)
-
-    def _unidle(self, connection: Connection) -> None:
-        del self._idle[connection]
-        if connection.protocol.frames is None:
-            idle = connection.origin.idle
-            # The one used last is taken, the one idle for longest is retired: it is at either end.
-            if idle[-1] is connection:
-                idle.pop()
-            else:
-                idle.remove(connection)
-
-    def _retire_expired(self, now: float) -> None:
-        # The one that has been idle for longest expires first.
-        while self._idle:
-            oldest = next(iter(self._idle))
-            if oldest.expires_at is None or now <= oldest.expires_at:
-                break
-            self._retire(oldest)
-
-    def _retire(self, connection: Connection) -> None:
-        """Give no more requests to *connection*, and close it once it carries none."""
-        self._withdraw(connection)
-        if not connection.in_use:
-            self._doom(connection)
-
-    def _withdraw(self, connection: Connection) -> None:
-        connection.retired = True
-        connection.origin.shared.pop(connection, None)
-        self._settle(connection)
-        if connection in self._idle:
-            self._unidle(connection)
-
-    def _doom(self, connection: Connection) -> None:
-        if not connection.closed:
-            connection.closed = True
-            self.doomed.append(connection)
 
     def _free_slot(self, origin: Origin) -> None:
         self._slots -= 1

@@ -152,7 +152,7 @@ class PinnedPool:
             raise RuntimeError("Cannot send a request, as the transport has been closed.")
         assignment = self._assignment
         connection = assignment.take(key)
-        if connection is not None and not assignment.doomed:
+        if connection is not None and not assignment.has_doomed:
             return connection
         waiter = assignment.enqueue(key, request.extensions) if connection is None else None
         try:
@@ -170,7 +170,7 @@ class PinnedPool:
 
     def _release(self, connection: Connection, *, at_end: bool = True) -> None:
         self._assignment.give_back(connection, at_end=at_end)
-        if self._assignment.doomed:
+        if self._assignment.has_doomed:
             with shielded():
                 self._bury()
 

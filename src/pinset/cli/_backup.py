@@ -36,13 +36,7 @@ def backup_command(
         name = canonical_host(host)
         stem = name.replace(":", "_")
         key_file, request_file = (directory / f"{stem}.backup.{suffix}" for suffix in ("key", "csr"))
-        for path in (key_file, request_file):
-            if path.exists():
-                raise FileExistsError(None, "the file exists and is left as it is", str(path))
-        if policy is not None and policy.suffix != ".toml":
-            raise InputError(
-                f"{policy} is not TOML; add the pin by hand, or convert: pinset convert {policy} --to toml"
-            )
+        _check_files(key_file, request_file, policy)
         made = make_backup(name, kind=key_type, passphrase=_passphrase(passphrase_file))
         amended = None
         if policy is not None:
@@ -70,6 +64,14 @@ def backup_command(
     else:
         say(f"{policy}  has the pin, beside those of the rule.")
         next_step(f"pinset lint {policy}, then ship it: a backup protects only the apps that know it")
+
+
+def _check_files(key_file: Path, request_file: Path, policy: Path | None) -> None:
+    for path in (key_file, request_file):
+        if path.exists():
+            raise FileExistsError(None, "the file exists and is left as it is", str(path))
+    if policy is not None and policy.suffix != ".toml":
+        raise InputError(f"{policy} is not TOML; add the pin by hand, or convert: pinset convert {policy} --to toml")
 
 
 def _passphrase(file: Path | None) -> bytes:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -70,16 +71,8 @@ def convert_command(
         weakens = any(loss.weakens for loss in done.losses)
         is_written = allow_loss or not weakens
         if as_json:
-            put_record(
-                {
-                    "from": source_format.value,
-                    "to": target.value,
-                    "text": done.text if is_written else None,
-                    "losses": [
-                        {"place": loss.place, "what": loss.what, "effect": loss.effect.value} for loss in done.losses
-                    ],
-                }
-            )
+            text = done.text if is_written else None
+            put_record({"from": source_format.value, "to": target.value, "text": text, "losses": _records(done.losses)})
         elif is_written:
             write_output(done.text, out)
     if not is_written:
@@ -95,6 +88,10 @@ def _source_format(file: str, given: FormatName | None) -> FormatName:
     if suffix not in ("toml", "json"):
         raise typer.BadParameter(f"say what {file} is: {', '.join(FormatName)}", param_hint="--from")
     return FormatName(suffix)
+
+
+def _records(losses: Iterable[Loss]) -> list[dict[str, str]]:
+    return [{"place": loss.place, "what": loss.what, "effect": loss.effect.value} for loss in losses]
 
 
 def _sentence(loss: Loss) -> str:
