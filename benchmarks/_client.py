@@ -3,8 +3,8 @@ The measured client: a process that makes requests when the driver says so.
 
 The first line on standard input is its configuration (`benchmarks.wire` makes it), and each further line an order: ``kind`` (cold, warm, idle,
 client), ``requests``, ``concurrency`` and ``limit``. It answers every line with one line of JSON. It never measures
-start-up: contexts and event loop live as long as the process, and each sample begins with requests that are not counted
-and a garbage collection. It runs in any environment that has httpx; pinset is imported for the pinned variants only.
+start-up: the event loop lives as long as the process, and each sample begins with requests that are not counted and a
+garbage collection. It runs in any environment that has httpx; pinset is imported for the pinned variants only.
 """
 
 from __future__ import annotations
@@ -58,22 +58,34 @@ def _make(config: dict[str, Any], limits: httpx.Limits, **trust: Any) -> httpx.A
 async def _sample(
     config: dict[str, Any], clients: dict[tuple[str, int], httpx.AsyncClient], order: dict[str, Any]
 ) -> dict[str, Any]:
-    kind, limit = order["kind"], order.get("limit", 0)
+    kind, limit, concurrency = order["kind"], order.get("limit", 0), order.get("concurrency", 1)
     if kind == "client":
         return await _make_clients(config, order["requests"])
+    if kind == "warm":
+        async with _client(config, kind, limit) as client:
+            return await _measured(config, client, order["requests"], concurrency, rush=concurrency)
     if (kind, limit) not in clients:
-        # What `create_default_context` makes, with one root; a context of its own for each client.
-        context = ssl.create_default_context(cafile=config["roots"])
-        more = {"verify": context, "trust_env": False, "http2": config["http2"]}
-        clients[kind, limit] = _make(config, _limits(kind, limit), **more)
-    client = clients[kind, limit]
-    url, concurrency = config["url"], order.get("concurrency", 1)
-    if kind == "idle":
-        await asyncio.gather(*(client.get(url) for _ in range(limit)))
-    if ((await client.get(url)).http_version == "HTTP/2") is not config["http2"]:
+        clients[kind, limit] = _client(config, kind, limit)
+    return await _measured(config, clients[kind, limit], order["requests"], concurrency, rush=limit)
+
+
+async def _measured(
+    config: dict[str, Any], client: httpx.AsyncClient, requests: int, concurrency: int, *, rush: int
+) -> dict[str, Any]:
+    """A rush of requests at once, which opens connections, and then the flow that is measured."""
+    # How many connections a pool has decides what stock httpx takes for a request. From an empty pool a rush makes as
+    # many as it may; from one with an idle connection it would make a number that nobody can foretell.
+    responses = await asyncio.gather(*(client.get(config["url"]) for _ in range(rush or 1)))
+    if (responses[0].http_version == "HTTP/2") is not config["http2"]:
         raise RuntimeError("this is not the version of HTTP that was to be measured")
     gc.collect()
-    return await _steady(client, url, order["requests"], concurrency)
+    return await _steady(client, config["url"], requests, concurrency)
+
+
+def _client(config: dict[str, Any], kind: str, limit: int) -> httpx.AsyncClient:
+    # What `create_default_context` makes, with one root; a context of its own for each client.
+    context = ssl.create_default_context(cafile=config["roots"])
+    return _make(config, _limits(kind, limit), verify=context, trust_env=False, http2=config["http2"])
 
 
 def _limits(kind: str, limit: int) -> httpx.Limits:

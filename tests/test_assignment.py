@@ -327,3 +327,19 @@ class AssignmentMachine(RuleBasedStateMachine):
 
 TestAssignmentMachine = AssignmentMachine.TestCase
 TestAssignmentMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+def test_error_that_cannot_be_copied():
+    """A trace function may raise one: whoever waits gets the same, and the slot is free again."""
+
+    class DemandingError(Exception):
+        def __init__(self, first, second):
+            super().__init__("only one of them")
+
+    book = Book(max_connections=1)
+    waiters = [book.assignment.enqueue(MODERN, {}) for _ in range(2)]
+    [flight] = book.started
+    error = DemandingError(1, 2)
+    book.assignment.failed(flight, error)
+    assert [waiter.error for waiter in waiters] == [error, error]
+    assert book.assignment.enqueue(PLAIN, {}).flight is not None

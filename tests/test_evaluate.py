@@ -203,9 +203,30 @@ def test_explain_a_mismatch():
     assert lines[11].startswith(f"            0 {HOST_PIN}  CN=example.com  20")
     assert lines[12] == f"              {WHOLE[0]}"
     assert lines[15].startswith(f"            2 {KEYS[2]}  CN=Evaluate Root  ")
-    assert lines[17].startswith("  next      If the server's key was changed on purpose, add its pin (line 0 above)")
+    assert lines[17].startswith(
+        "  next      If the server's key was changed on purpose, add its pin (line 0 above) and "
+    )
     assert lines[18].endswith("do not add it.")
     assert len(lines) == 19
+
+
+@pytest.mark.parametrize(
+    ("lists", "advice"),
+    [
+        ({"pins": [OTHER]}, "add its pin (line 0 above) to"),
+        ({"leaf_pins": [OTHER]}, "add its pin (line 0 above) to"),
+        ({"ca_pins": [OTHER]}, "add the pin of a certificate that signed it (line 1 or later) as ca_pins to"),
+        (
+            {"certificate_pins": [WHOLE[0].parse("00:" * 31 + "01", kind=PinKind.CERTIFICATE)]},
+            "add the fingerprint of its certificate (below line 0) as certificate_pins to",
+        ),
+        ({"leaf_pins": [KEYS[0]], "ca_pins": [OTHER]}, "add the pin of a certificate that signed it"),
+        ({"leaf_pins": [KEYS[0]], "ca_pins": [KEYS[0]]}, "line 0 above) and the pin of a certificate that signed it"),
+    ],
+)
+def test_explain_says_what_would_match(lists, advice):
+    """A leaf's key among CA pins would never match, nor a key among certificates."""
+    assert advice in judge(**lists).explain()
 
 
 def test_explain_leaves_certificate_digests_out_where_none_is_pinned():

@@ -83,6 +83,13 @@ def goaway_below(http):
     http.goaway(0)
 
 
+def accept_and_refuse(http):
+    """Take a request, announce the end of the connection, and refuse the request."""
+    stream = http.request().stream
+    http.goaway(NO_MORE)
+    http.refuse(stream)
+
+
 def goaway_above(http):
     """Take a request, say that it counts, and hang up without an answer."""
     http.goaway(http.request().stream)
@@ -138,6 +145,12 @@ def test_refused_twice_is_refused(secure, client, loop):
                 assert not script.requests
                 assert server.connections == 2
                 assert (await ours.get(server.url())).status_code == 200
+        # A server that accepts by GOAWAY what it refuses by RST_STREAM has processed nothing, however often it says so.
+        with Scripted(scripts(secure, *[accept_and_refuse] * 20)) as server:
+            async with client() as ours:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await ours.get(server.url())
+            assert server.connections == 2
         refused = []
 
         def refuse_all(http):

@@ -426,6 +426,33 @@ class TestProxies:
         assert await eventually(lambda: interceptor.refused.get(HOST) == 3)
 
     @pytest.mark.asyncio
+    async def test_pins_of_the_proxy_itself(self, pins, leaf, impostor, genuine, rogue, trust) -> None:
+        """A proxy is pinned by a context of its own: its refusal is httpx's, final, and the origin's pins have no say."""
+        origin_pins = {"origin.test": pins[HOST]}
+        everybody = genuine.root_pem + rogue.root_pem
+        refusal = b"HTTP/1.1 407 No\r\n\r\n"
+        with TLSServer(impostor.server_context(), respond=lambda _: refusal) as proxy:
+            stock = httpx.Proxy(proxy.url(), ssl_context=genuine.client_context(rogue))
+            async with httpx.AsyncClient(verify=trust, proxy=stock) as client:
+                with pytest.raises(httpx.ProxyError):
+                    await client.get("https://origin.test/", headers={"Proxy-Authorization": "Basic secret"})
+            before = proxy.seen.connections, len(proxy.seen.application_data)
+            assert before[1] > 0
+            pinned = httpx.Proxy(proxy.url(), ssl_context=pinned_ssl_context(pins, cadata=everybody), auth=("a", "b"))
+            transport = PinnedAsyncTransport(origin_pins, verify=trust, proxy=pinned, retries=3)
+            async with httpx.AsyncClient(transport=transport) as client:
+                with pytest.raises(pinset.httpx.PinMismatchError) as caught:
+                    await client.get("https://origin.test/")
+            assert (caught.value.host, caught.value.request.url.host) == (HOST, "origin.test")
+            assert proxy.seen.connections == before[0] + 1
+            assert len(proxy.seen.application_data) == before[1]
+        with TLSServer(leaf.server_context(), respond=lambda _: refusal) as proxy:
+            pinned = httpx.Proxy(proxy.url(), ssl_context=pinned_ssl_context(pins, cadata=everybody))
+            async with PinnedAsyncClient(origin_pins, verify=trust, proxy=pinned) as client:
+                with pytest.raises(httpx.ProxyError, match="407"):
+                    await client.get("https://origin.test/")
+
+    @pytest.mark.asyncio
     async def test_environment(self, pins, server, interceptor, trust, monkeypatch) -> None:
         """The proxy environment variables are obeyed, and pinned; NO_PROXY goes direct, and pinned."""
         monkeypatch.setenv("HTTPS_PROXY", interceptor.url)
@@ -488,6 +515,8 @@ class TestProxies:
     def test_socks_without_the_extra(self, pins, monkeypatch) -> None:
         """Without the package that SOCKS needs, the error names the extra."""
         monkeypatch.setitem(__import__("sys").modules, "python_socks", None)
+        with pytest.raises(ContextError, match="two ways to the origin"):
+            PinnedAsyncTransport(pins, proxy="http://proxy.test:3128", uds="/run/origin.sock")
         with pytest.raises(ContextError, match=r"pinset\[socks\]"):
             PinnedAsyncTransport(pins, proxy="socks5://127.0.0.1:1")
 

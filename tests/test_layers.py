@@ -15,7 +15,7 @@ import pinset
 
 SOURCE = Path(pinset.__file__).parent
 LAYERS = [
-    ["_errors"],
+    ["_errors", "_files"],
     ["_hosts", "_certificates"],
     ["_pins"],
     ["_policy"],
@@ -49,7 +49,7 @@ LAYERS = [
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Below the TLS layer there is no I/O, no clock and no event loop; the pinner reads a clock it is given, and one file.
-PURE = [name for names in LAYERS[:7] for name in names]
+PURE = [name for names in LAYERS[:7] for name in names if name != "_files"]
 FORBIDDEN = {"asyncio", "anyio", "httpx", "httpcore", "socket", "ssl", "time", "threading", "os", "pathlib", "trio"}
 
 

@@ -23,6 +23,8 @@ from peers import LOOPS, Hold, echo, is_open, origin_context, peer, read_exactly
 
 from pinset import PinMismatchError, Pinner
 from pinset._network import PinnedBackend
+from pinset._tls import PinnedSSLObject
+from pinset._tls_layer import WRITE_SIZE
 
 OTHER = "sha256/BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -115,6 +117,29 @@ def test_there_and_back(loop, kind, meet) -> None:
             await stream.aclose()
 
     LOOPS[loop](run)
+
+
+@every_loop
+def test_a_large_write_is_encrypted_in_pieces(loop, meet, monkeypatch) -> None:
+    """A body of a gigabyte would lie in memory twice otherwise."""
+    sizes = []
+
+    def write(tls, data, write=PinnedSSLObject.write):
+        sizes.append(len(data))
+        return write(tls, data)
+
+    async def run():
+        with meet(TLS, echo) as connect:
+            stream = await connect()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.write, bytes(3_000_000), 10)
+                await read_size(stream, 3_000_000, timeout=10)
+            await stream.aclose()
+
+    monkeypatch.setattr(PinnedSSLObject, "write", write)
+    LOOPS[loop](run)
+    assert sum(sizes) == 3_000_000
+    assert max(sizes) == WRITE_SIZE
 
 
 @every_loop

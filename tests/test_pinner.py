@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 from pinset import (
     Decision,
     Fault,
-    HostError,
     InputError,
     Outcome,
     Pin,
@@ -95,12 +95,16 @@ def test_replace_by_no_policy_changes_nothing():
 def test_check_sees_one_policy():
     """A policy that is replaced during a check does not mix with the one that the check began with."""
 
+    made = []
+
     def clock():
-        if pinner.generation == 1:
-            pinner.replace(BAD)
+        for pinner in made:
+            if pinner.generation == 1:
+                pinner.replace(BAD)
         return NOW
 
     pinner = Pinner(GOOD, clock=clock)
+    made.append(pinner)
     stamp = pinner.check("example.com", CHAIN)
     assert (stamp.generation, stamp.verdict.outcome) == (1, Outcome.MATCHED)
     assert pinner.renew(stamp).verdict.outcome is Outcome.MISMATCHED
@@ -262,8 +266,9 @@ def test_one_reporter(others):
 
 def test_failing_check_is_a_refusal(caplog):
     """Whatever goes wrong in a check is logged and refused, even for a rule that only reports."""
-    policy = expiring(mode="report-only")
-    naive = Pinner(policy, clock=lambda: datetime(2026, 1, 1))  # noqa: DTZ001
+    policy, clock = expiring(mode="report-only"), Clock()
+    naive = Pinner(policy, clock=clock)
+    clock.now = datetime(2026, 1, 1)  # noqa: DTZ001
     stamp = naive.check("example.com", CHAIN)
     assert (stamp.verdict.outcome, stamp.verdict.decision) == (Outcome.FAILED, Decision.REFUSE)
     assert stamp.verdict.detail == "TypeError: can't compare offset-naive and offset-aware datetimes"
@@ -275,10 +280,41 @@ def test_failing_check_is_a_refusal(caplog):
     assert (record.levelname, record.exc_info[0]) == ("ERROR", TypeError)
 
 
-def test_host_without_canonical_form_is_an_error():
-    """A host that cannot be named in a verdict is an error."""
-    with pytest.raises(HostError):
-        Pinner(GOOD).check("a..b", CHAIN)
+def test_clock_that_fails_is_a_refusal():
+    """A broken clock lets nobody in, and its error does not come out of a handshake."""
+    broken = iter([NOW])
+    stamp = Pinner(GOOD, clock=lambda: next(broken)).check("example.com", CHAIN)
+    assert (stamp.verdict.outcome, stamp.verdict.decision) == (Outcome.FAILED, Decision.REFUSE)
+    assert stamp.verdict.detail.startswith("StopIteration")
+
+
+def test_clock_without_an_offset():
+    """It is refused at once: comparing it with a certificate or an expiry would fail in a handshake."""
+    with pytest.raises(InputError, match=r"2026-01-01 00:00:00, which has no offset; use datetime\.now\(UTC\)"):
+        Pinner(GOOD, clock=lambda: datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+def test_host_without_canonical_form_is_refused():
+    """No rule can cover it, and the verdict names it as it was given."""
+    verdict = Pinner(GOOD).check("a..b", CHAIN).verdict
+    assert (verdict.host, verdict.outcome, verdict.decision) == ("a..b", Outcome.FAILED, Decision.REFUSE)
+    assert verdict.rule is None
+
+
+def test_threads_that_replace_do_not_share_a_number():
+    """Two policies with one number would be taken for one by connections that were judged under the other."""
+    pinner = Pinner(GOOD)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=lambda: [pinner.replace(GOOD) for _ in range(300)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert pinner.generation == 1 + 4 * 300
 
 
 def test_renew_keeps_a_stamp_that_holds():
@@ -286,8 +322,9 @@ def test_renew_keeps_a_stamp_that_holds():
     clock = Clock()
     pinner = Pinner(GOOD, clock=clock)
     stamp = pinner.check("example.com", CHAIN)
+    asked = clock.asked
     assert pinner.renew(stamp) is stamp
-    assert clock.asked == 1
+    assert clock.asked == asked
 
 
 def test_renew_after_replacement():

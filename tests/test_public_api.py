@@ -7,6 +7,8 @@ from __future__ import annotations
 import enum
 import inspect
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -24,7 +26,25 @@ def test_all_is_sorted_and_complete() -> None:
     """``__all__`` names every public thing once, in order."""
     assert sorted(pinset.__all__, key=str.lower) == sorted(set(pinset.__all__), key=str.lower)
     public = {name for name, value in vars(pinset).items() if not name.startswith("_") and not inspect.ismodule(value)}
-    assert public == set(pinset.__all__)
+    assert (public | set(pinset._LATER)) - {"TYPE_CHECKING"} == set(pinset.__all__)
+    assert set(pinset.__all__) <= set(dir(pinset))
+
+
+@pytest.mark.parametrize("module", ["pinset", "pinset.httpx", "pinset.httpx2"])
+def test_what_is_loaded_later(module: str) -> None:
+    """A program that does not use the blocking side does not load it, and one that does finds it by every import."""
+    code = f"""if True:
+        import importlib, sys
+        front = importlib.import_module({module!r})
+        assert not [name for name in sys.modules if "_sync" in name or name == "pinset._contexts"]
+        from {module} import PinnedClient
+        assert PinnedClient is front.PinnedClient is importlib.import_module({module!r}).PinnedClient
+        try:
+            front.Nonsense
+        except AttributeError as error:
+            assert str(error) == "module {module!r} has no attribute 'Nonsense'"
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("name", pinset.__all__)

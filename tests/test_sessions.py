@@ -8,7 +8,7 @@ import datetime as dt
 import runpy
 import ssl
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from conftest import BACKUP, HOST
@@ -113,6 +113,7 @@ class TestResumption:
         first = world.connect(server)
         second = world.connect(server)
         assert (first.session_reused, second.session_reused) == (False, True)
+        assert first.pinset_stamp.port == second.pinset_stamp.port == world.port  # later reports name it
         assert second.pinset_stamp.chain == first.pinset_stamp.chain
         assert second.pinset_stamp.verdict.outcome is Outcome.MATCHED
         assert [str(pin) for pin in second.pinset_stamp.verdict.matched] == [leaf.pin]
@@ -303,7 +304,7 @@ def test_ticket_is_offered_once(world, leaf) -> None:
     client.enforce(Enforcement(world.pinner, _ssl_error, world.store, 443))
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
-    assert (world.store.find(key) is None) is not _tls.SESSIONS_LEAK
+    assert (world.store.take(key) is None) is not _tls.SESSIONS_LEAK
 
 
 @pytest.mark.parametrize("tls", VERSIONS)
@@ -313,7 +314,7 @@ def test_what_is_for_once(tls, world, leaf) -> None:
     key = (world.trust, HOST, 443)
     for _ in range(2):
         world.connect(server)
-        assert world.store.find(key).once is (tls is ssl.TLSVersion.TLSv1_3 and not _tls.SESSIONS_LEAK)
+        assert world.store.take(key).once is (tls is ssl.TLSVersion.TLSv1_3 and not _tls.SESSIONS_LEAK)
 
 
 def test_server_without_tickets(world, leaf) -> None:
@@ -367,8 +368,8 @@ class TestStore:
             store.keep((None, f"{number}.test", 443), session)
             store.refused((None, f"r{number}.test", 443), session)
         assert len(store) == 256
-        assert store.find((None, "743.test", 443)) is None
-        assert store.find((None, "744.test", 443)) is session
+        assert store.take((None, "743.test", 443)) is None
+        assert store.take((None, "744.test", 443)) is session
         assert list(store._refusals) == [(None, f"r{number}.test", 443) for number in range(744, 1_000)]
 
     def test_use_keeps(self, session) -> None:
@@ -376,10 +377,10 @@ class TestStore:
         store = SessionStore(max_sessions=2, clock=lambda: 0.0)
         store.keep((None, "a.test", 443), session)
         store.keep((None, "b.test", 443), session)
-        store.find((None, "a.test", 443))
+        store.take((None, "a.test", 443))
         store.keep((None, "c.test", 443), session)
-        assert store.find((None, "b.test", 443)) is None
-        assert store.find((None, "a.test", 443)) is session
+        assert store.take((None, "b.test", 443)) is None
+        assert store.take((None, "a.test", 443)) is session
 
     def test_servers_own_limit_counts(self, session) -> None:
         """A session that the server limits to less than the cap is not offered past that."""
@@ -388,10 +389,17 @@ class TestStore:
         key = (None, "a.test", 443)
         store.keep(key, session)
         now[0] = session.tls.timeout - 0.5
-        assert store.find(key) is session
+        assert store.take(key) is session
         now[0] += 0.5
-        assert store.find(key) is None
+        assert store.take(key) is None
         assert len(store) == 0
+
+    def test_taken_once(self, session) -> None:
+        """Of two threads that take a session for once at the same time, one gets it."""
+        store, key = SessionStore(clock=lambda: 0.0), (None, "a.test", 443)
+        store.keep(key, replace(session, once=True))
+        assert store.take(key) is not None
+        assert store.take(key) is None
 
     def test_drop_only_what_is_meant(self, session) -> None:
         """A session that took the place of another is not dropped with it."""
@@ -401,9 +409,9 @@ class TestStore:
         store.keep(key, session)
         store.keep(key, newer)
         store.drop(key, session)
-        assert store.find(key) is newer
+        assert store.take(key) is newer
         store.drop(key, newer)
-        assert store.find(key) is None
+        assert store.take(key) is None
 
     def test_leaks_are_bounded(self, session, monkeypatch) -> None:
         """Where reading a session leaks, a server that keeps refusing is given up, and so is reading at all."""

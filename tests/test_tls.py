@@ -690,13 +690,15 @@ class TestSocket:
 
     def test_no_cleartext_after_tls_has_ended(self, tls, pins, leaf, trust) -> None:
         """A stock socket sends in the clear after shutdown(); a pinned one refuses."""
-        near, far = socket.socketpair()
-        with near, far, TLSServer(leaf.server_context(tls=tls)) as server:
+        pinner = Pinner(pins)
+        with TLSServer(leaf.server_context(tls=tls)) as server:
             plain = socket.create_connection(("127.0.0.1", server.port))
-            with bare(pins, trust).wrap_socket(plain, server_hostname=HOST) as tls_socket:
+            with bare(pinner, trust).wrap_socket(plain, server_hostname=HOST) as tls_socket:
+                tls_socket.do_handshake()  # once more: judged and reported once
                 tls_socket.shutdown(socket.SHUT_RD)
-                with pytest.raises(UnverifiedChainError):
+                with pytest.raises(ssl.SSLError, match="TLS has ended"):
                     tls_socket.send(b"secret")
+        assert pinner.reporter.checks == {(HOST, Outcome.MATCHED, Decision.ALLOW): 1}  # no interception
         tls_socket.close()
         with pytest.raises(OSError, match=r"[Bb]ad file descriptor"):
             tls_socket.send(b"x")

@@ -4,8 +4,10 @@ The blocking modules and those for httpx2 are made from the others.
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import httpx
@@ -23,6 +25,16 @@ def test_twins_are_fresh() -> None:
     """Who mends one of a pair runs the tool."""
     done = subprocess.run([sys.executable, TOOL, "--check"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_made_is_named_once_more() -> None:
+    """The linter and the count of coverage leave out what is made, and nothing that is written by hand."""
+    made = runpy.run_path(str(TOOL))["BLOCKING"]
+    settings = tomllib.loads((TOOL.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    omitted = {path for path in settings["coverage"]["report"]["omit"] if "/_sync/" in path}
+    assert omitted == {f"*/pinset/_sync/{name}.py" for name in made}
+    [pattern] = (path for path in settings["ruff"]["extend-exclude"] if "/_sync/" in path)
+    assert set(pattern.partition("{")[2].partition("}")[0].split(",")) == {name.removeprefix("_") for name in made}
 
 
 @pytest.mark.parametrize("name", [*NAMES, *(name for name in pinset.httpx.__all__ if name.endswith("Error"))])

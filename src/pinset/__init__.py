@@ -14,8 +14,10 @@ Existing httpx code takes a `PinnedAsyncTransport`; aiohttp, asyncio, urllib3 an
 from a file. What is refused raises a `RefusedError`, of which `PinMismatchError` is the one to expect.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from pinset._certificates import Certificate
-from pinset._contexts import pinned_ssl_context
 from pinset._errors import (
     CertificateError,
     CleartextError,
@@ -38,7 +40,13 @@ from pinset._pins import Pin, PinKind
 from pinset._policy import Mode, OnExpiry, PinSet, Policy, Subdomains, Unlisted
 from pinset._source import PinSource
 from pinset._verdict import Decision, Outcome, Verdict
-from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport, PinnedClient, PinnedTransport
+from pinset.httpx import PinnedAsyncClient, PinnedAsyncTransport
+
+if TYPE_CHECKING:
+    from pinset._contexts import pinned_ssl_context
+    from pinset.httpx import PinnedClient, PinnedTransport
+
+    __version__: str
 
 # The public interface is:
 __all__ = [
@@ -81,10 +89,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    # Reading the metadata of a distribution costs a tenth of the import, and few programs ask.
-    if name != "__version__":
-        raise AttributeError(f"module 'pinset' has no attribute {name!r}")
-    from importlib.metadata import version  # noqa: PLC0415
+# What costs a tenth of the import each, and only some programs use.
+_LATER = {
+    "PinnedClient": "pinset.httpx",
+    "PinnedTransport": "pinset.httpx",
+    "pinned_ssl_context": "pinset._contexts",
+}
 
-    return version("pinset")
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("pinset")
+    if name not in _LATER:
+        raise AttributeError(f"module 'pinset' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

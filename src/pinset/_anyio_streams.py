@@ -17,7 +17,7 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 
 from pinset._streams import PinsetStream, raise_as_connect_error
-from pinset._tls_layer import READ_SIZE, OriginContext, TLSLayer, is_ended, is_readable
+from pinset._tls_layer import READ_SIZE, WRITE_SIZE, OriginContext, TLSLayer, is_ended, is_readable
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
@@ -174,7 +174,7 @@ class TLSStream(_Stream):
 
     Args:
         stream: The connection that carries the records.
-        ssl_context: An `OriginContext` for the leg to the origin, a plain context for a proxy's own leg.
+        ssl_context: An `OriginContext` for a leg that is pinned, a plain context for one that is not.
         server_hostname: The name to verify.
     """
 
@@ -185,6 +185,7 @@ class TLSStream(_Stream):
         self._layer = TLSLayer(ssl.MemoryBIO(), ssl_context, server_hostname)
         self._tls = self._layer.ssl_object
         self._flushing = anyio.Lock(fast_acquire=True)
+        self._sending = anyio.Lock(fast_acquire=True)  # one body at a time: they are cut into pieces
 
     async def do_handshake(self) -> None:
         """Shake hands; see `PinsetStream.start_tls`."""
@@ -206,8 +207,11 @@ class TLSStream(_Stream):
 
     async def send(self, item: bytes) -> None:
         """See `_Stream.send`."""
-        self._tls.write(item)
-        await self._flush()
+        view = memoryview(item)
+        async with self._sending:
+            for start in range(0, len(view), WRITE_SIZE):
+                self._tls.write(view[start : start + WRITE_SIZE])
+                await self._flush()
 
     async def aclose(self) -> None:
         """See `httpcore.AsyncNetworkStream.aclose`."""

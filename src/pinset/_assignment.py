@@ -361,6 +361,9 @@ class Assignment(Exclusive):
 
 def _twin(error: BaseException) -> BaseException:
     """The same error for another request: httpx writes the request into it."""
-    twin = copy.copy(error)
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 - raised by a trace function, of a class that cannot be copied
+        return error
     twin.__cause__ = error.__cause__
     return twin

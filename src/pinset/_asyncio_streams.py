@@ -15,10 +15,7 @@ import httpcore
 
 from pinset._asyncio_protocol import Connection
 from pinset._streams import PinsetStream, raise_as_connect_error
-from pinset._tls_layer import READ_SIZE, OriginContext, TLSLayer, is_ended, is_readable
-
-# A write is cut into pieces of this size, so that a body of a gigabyte is not encrypted into memory at once.
-_PIECE = 256 * 1024
+from pinset._tls_layer import READ_SIZE, WRITE_SIZE, OriginContext, TLSLayer, is_ended, is_readable
 
 
 class _Stream(PinsetStream):
@@ -65,7 +62,7 @@ class _Stream(PinsetStream):
         """See `httpcore.AsyncNetworkStream.write`."""
         connection = self.connection
         try:
-            if len(buffer) <= _PIECE and not connection.turn.locked():
+            if len(buffer) <= WRITE_SIZE and not connection.turn.locked():
                 if buffer:
                     self.put(buffer)
                 if not connection.is_full:
@@ -83,8 +80,8 @@ class _Stream(PinsetStream):
         view = memoryview(buffer)
         async with connection.turn:
             await connection.wait_for_room()
-            for start in range(0, len(view), _PIECE):
-                self.put(view[start : start + _PIECE])
+            for start in range(0, len(view), WRITE_SIZE):
+                self.put(view[start : start + WRITE_SIZE])
                 await asyncio.sleep(0)  # the kernel may take it all at once, again and again
                 await connection.wait_for_room()
 
@@ -183,7 +180,7 @@ class TLSStream(_Stream):
 
     Args:
         below: The stream that carries the records: raw, or TLS itself.
-        ssl_context: An `OriginContext` for the leg to the origin, a plain context for a proxy's own leg.
+        ssl_context: An `OriginContext` for a leg that is pinned, a plain context for one that is not.
         server_hostname: The name to verify.
     """
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -206,7 +207,9 @@ def _check_ciphers(context: ssl.SSLContext) -> None:
         )
 
 
-# The ALPN list of each context that a client uses; see rule 3.
+# Two threads may make clients on one context at a time; see rule 3.
+_sharing = threading.RLock()
+# The ALPN list of each context that a client uses.
 _alpn: weakref.WeakKeyDictionary[ssl.SSLContext, Sequence[str]] = weakref.WeakKeyDictionary()
 
 
@@ -217,10 +220,12 @@ def set_alpn(context: ssl.SSLContext, protocols: Sequence[str]) -> None:
     Raises:
         ContextError: It already offers others.
     """
-    if context not in _alpn:
-        context.set_alpn_protocols(list(protocols))
-        _alpn[context] = protocols
-    elif _alpn[context] != protocols:
+    with _sharing:
+        if context not in _alpn:
+            context.set_alpn_protocols(list(protocols))
+            _alpn[context] = protocols
+        offered = _alpn[context]
+    if offered != protocols:
         raise ContextError(
             "the context already serves a client with another choice of http1= and http2=, and a context has one list of"
             " protocols; make a context for each"
@@ -247,14 +252,15 @@ def shared_context(
     """
     places = [os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")] if trust_env else []
     key = (create, trust_env, tuple(protocols), *((place, _state(place)) for place in places if place))
-    context = _shared.get(key)
-    if context is None:
-        context = create(trust_env=trust_env)
-        set_alpn(context, protocols)
-        while len(_shared) >= _MOST_SHARED:
-            del _shared[next(iter(_shared))]
-        _shared[key] = context
-    return context
+    with _sharing:
+        context = _shared.get(key)
+        if context is None:
+            context = create(trust_env=trust_env)
+            set_alpn(context, protocols)
+            while len(_shared) >= _MOST_SHARED:
+                del _shared[next(iter(_shared))]
+            _shared[key] = context
+        return context
 
 
 def _state(path: str) -> tuple[int, int] | None:

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from pinset._errors import ContextError, PinMismatchError, RefusedError, UnlistedHostError, UnverifiedChainError
 from pinset._pinner import Pinner
 from pinset._policy import Mode, OnExpiry, PinSet, Policy, Role, Unlisted
-from pinset._sessions import SessionStore
 from pinset._verdict import Decision, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from pinset._sessions import SessionStore
 
 Trust: TypeAlias = Literal["ca-and-pins", "pins-only"]
 """What a server has to satisfy: the certificate authorities and the pins, or the pins alone."""

@@ -117,6 +117,7 @@ class PolicyError(InputError):
 
     Attributes:
         faults: Every fault that was found, in the order of the document.
+        source: The file or whatever else the policy came from; empty if nobody said.
     """
 
     def __init__(self, faults: Sequence[Fault], *, source: str = "") -> None:

@@ -7,12 +7,13 @@ goes out. `Verdict` values are made here and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Sequence
 from datetime import datetime
 
 from pinset._certificates import Certificate, read_chain
-from pinset._errors import CertificateError
+from pinset._errors import CertificateError, HostError
 from pinset._hosts import canonical_host
 from pinset._pins import Pin
 from pinset._policy import Mode, OnExpiry, PinSet, Policy, Requirement, Role, Unlisted
@@ -62,17 +63,14 @@ def refuse(policy: Policy, host: str, now: datetime, *, outcome: Outcome, detail
         outcome: What was found instead of a chain.
         detail: In words.
 
-    Raises:
-        HostError: *host* has no canonical form.
+    Returns:
+        The verdict. A host without a canonical form is in no rule, and stands in it as it was given.
     """
-    return Verdict(
-        host=canonical_host(host),
-        outcome=outcome,
-        decision=Decision.REFUSE,
-        at=now,
-        rule=policy.find(host),
-        detail=detail,
-    )
+    rule = None
+    with contextlib.suppress(HostError):
+        host = canonical_host(host)
+        rule = policy.find(host)
+    return Verdict(host=host, outcome=outcome, decision=Decision.REFUSE, at=now, rule=rule, detail=detail)
 
 
 def _judge(rule: PinSet, host: str, chain: tuple[Certificate, ...], now: datetime) -> Verdict:

@@ -3,7 +3,8 @@
 
 Rules of this module:
 
-1. Policy and generation change together, in one assignment. A check sees one policy from beginning to end.
+1. Policy and generation change together, in one assignment, and by one thread at a time. A check sees one policy from
+   beginning to end.
 2. A check that fails is a refusal. Whatever goes wrong in it is logged and becomes `Outcome.FAILED`.
 3. Observers are told and cannot answer: their errors are logged and dropped, and they run after the decision is made.
 4. Enforcement is never lost in silence: what a rule does not enforce, or no longer, is reported, to the log at least.
@@ -12,6 +13,7 @@ Rules of this module:
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,7 +76,8 @@ class Pinner:
 
     Raises:
         PolicyError: *pins* is a mapping that makes no policy.
-        InputError: There is more than one `Reporter` among *observers*, or one and sinks beside it.
+        InputError: There is more than one `Reporter` among *observers*, or one and sinks beside it; or *clock* returns
+            an instant without an offset.
     """
 
     def __init__(
@@ -87,6 +90,9 @@ class Pinner:
         self._in_force = _InForce(1, as_policy(pins))
         self._reporter, self._observers = _sort_out(tuple(observers))
         self._clock = clock
+        self._replacing = threading.Lock()
+        if (now := clock()).tzinfo is None:
+            raise InputError(f"the clock returned {now}, which has no offset; use datetime.now(UTC)")
         self._reporter.adopt(self._in_force.policy)
 
     def __repr__(self) -> str:
@@ -125,8 +131,9 @@ class Pinner:
             PolicyError: *pins* is a mapping that makes no policy; the present one stays in force.
         """
         policy = as_policy(pins)
-        self._reporter.adopt(policy)
-        self._in_force = _InForce(self._in_force.generation + 1, policy)
+        with self._replacing:  # or two policies could have one number, and connections of one pass under the other
+            self._reporter.adopt(policy)
+            self._in_force = _InForce(self._in_force.generation + 1, policy)
 
     def check(self, host: str, chain: Sequence[bytes], *, port: int = 0, served: Served | None = None) -> Stamp:
         """
@@ -191,12 +198,12 @@ class Pinner:
         As `check`, without telling anybody.
         """
         force, chain = self._in_force, tuple(chain)
-        now = self._clock()
         try:
-            verdict = evaluate(force.policy, host, chain, now)
+            verdict = evaluate(force.policy, host, chain, self._clock())
         except Exception as error:
             _logger.exception("the pin check of %s failed; the connection is refused", host)
-            verdict = refuse(force.policy, host, now, outcome=Outcome.FAILED, detail=f"{type(error).__name__}: {error}")
+            detail = f"{type(error).__name__}: {error}"
+            verdict = refuse(force.policy, host, datetime.now(UTC), outcome=Outcome.FAILED, detail=detail)
         return Stamp(force.generation, verdict, chain, port)
 
     def tell(self, verdict: Verdict, port: int = 0, served: Served | None = None, seconds: float = 0.0) -> None:

@@ -22,7 +22,8 @@ from pinset._errors import Fault, HostError, PinError, PolicyError
 from pinset._hosts import HostPattern, Scope, canonical_host, is_address, parent
 from pinset._pins import Pin, PinKind
 
-_ENOUGH_PINS = 2
+ENOUGH_PINS = 2
+"""How many pins a list needs so that the key in service can be replaced: its own, and that of a backup key."""
 _BACKUP = "add the pin of a backup key that is not in service, or say allow_single_pin = true"
 
 
@@ -174,7 +175,7 @@ class PinSet:
         if self.mode != Mode.ENFORCE or self.allow_single_pin:
             return
         for requirement in self.requirements:
-            if len(requirement.pins) < _ENOUGH_PINS:
+            if len(requirement.pins) < ENOUGH_PINS:
                 reason = "only one distinct pin: the next key change takes the app down"
                 faults.append(Fault(requirement.role.value, reason, _BACKUP))
 

@@ -87,9 +87,10 @@ class SessionStore:
         """
         return self._clock()
 
-    def find(self, key: SessionKey) -> Session | None:
+    def take(self, key: SessionKey) -> Session | None:
         """
-        The session to offer, if there is one that is not too old. It stays in the store.
+        The session to offer, if there is one that is not too old. One that is used once leaves the store, so that no
+        other thread offers it too.
         """
         with self._lock:
             session = self._sessions.get(key)
@@ -99,7 +100,10 @@ class SessionStore:
             if self._clock() - session.earned >= min(self._max_age, session.tls.timeout or self._max_age):
                 del self._sessions[key]
                 return None
-            self._sessions.move_to_end(key)
+            if session.once:
+                del self._sessions[key]
+            else:
+                self._sessions.move_to_end(key)
             return session
 
     def wants(self, key: SessionKey) -> bool:

@@ -34,7 +34,7 @@ class PinsetStream(httpcore.AsyncNetworkStream):
         Shake hands over this stream, and close it if that fails or is cancelled.
 
         Args:
-            ssl_context: An `OriginContext` for the leg to the origin, a plain context for a proxy's own leg.
+            ssl_context: An `OriginContext` for a leg that is pinned, a plain context for one that is not.
             server_hostname: The name to verify.
             timeout: Seconds, or None to wait for ever.
 

@@ -61,7 +61,7 @@ class Gate:
     @property
     def pinset_stamp(self) -> Stamp | None:
         """
-        The verdict of this connection, or None before the handshake and without an enforcement.
+        What the handshake of this connection was judged to be, or None before the handshake and without an enforcement.
         """
         return self._stamp
 
@@ -157,7 +157,7 @@ class Gate:
         host = self._tls.server_hostname
         if self._enforcement is None or host is None:
             return
-        with contextlib.suppress(HostError):  # a name without a canonical form is in no policy
+        with contextlib.suppress(HostError):  # a name without a canonical form is in no policy, and nobody's concern
             if self._enforcement.pinner.policy.find(host) is not None:
                 self._tell_refusal(self._enforcement, host, f"OpenSSL refused the chain: {error.verify_message}")
 
@@ -243,15 +243,14 @@ class PinnedSSLObject(Gate, ssl.SSLObject):
         if (place := self._store()) is None:
             return
         store, key = place
-        if (session := store.find(key)) is None:
+        if (session := store.take(key)) is None:
             return
         assert self._enforcement is not None  # `_store` has looked
-        stamp = self._enforcement.pinner.judge(key[1], session.chain)
+        _, host, port = key
+        stamp = self._enforcement.pinner.judge(host, session.chain, port)
         if not self._enforcement.accepts(stamp.verdict) or stamp.verdict.at >= session.not_after:
             store.drop(key, session)
             return
-        if session.once:
-            store.drop(key, session)
         self.session = session.tls
         self._offered = session, stamp
 

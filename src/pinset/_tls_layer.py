@@ -24,16 +24,18 @@ from pinset._tls import PinnedSSLObject
 from pinset._verdict import Verdict
 
 READ_SIZE = 64 * 1024
+WRITE_SIZE = 256 * 1024
+"""A write is cut into pieces of this size, so that a body of a gigabyte is not encrypted into memory at once."""
 _ENDED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR  # the first is Linux's
 
 
 @dataclass(frozen=True, slots=True)
 class OriginContext:
     """
-    What httpcore is given in place of the ``ssl.SSLContext`` for origins.
+    What a stream is given in place of an ``ssl.SSLContext`` for a leg that is pinned.
 
-    It tells `start_tls` apart which leg it is on: a proxy's own leg comes with a plain context and is never pinned. And
-    it keeps the context as it was made: httpcore sets the ALPN list before every connection, which on a shared context
+    It tells `start_tls` apart which leg it is on: a proxy's own leg comes with a plain context, unless that has pins of
+    its own. And it keeps the context as it was made: httpcore sets the ALPN list before every connection, which on a shared context
     mixes up HTTP/1.1 and HTTP/2 clients.
     """
 
@@ -50,7 +52,7 @@ class TLSLayer:
 
     Args:
         incoming: Where the records of the peer arrive.
-        ssl_context: An `OriginContext` for the leg to the origin, a plain context for a proxy's own leg.
+        ssl_context: An `OriginContext` for a leg that is pinned, a plain context for one that is not.
         server_hostname: The name to verify.
 
     Attributes:

@@ -43,6 +43,8 @@ class PinnedSSLSocket(Gate, ssl.SSLSocket):
         except ssl.SSLCertVerificationError as error:
             self._report_unverified(error)
             raise
+        if self._stamp is not None:
+            return
         try:
             self._judge()
         except BaseException:
@@ -101,8 +103,14 @@ class PinnedSSLSocket(Gate, ssl.SSLSocket):
         # An unconnected or closed socket is left to the operating system's own error. A connected one without TLS
         # would send in the clear: after unwrap(), or after a handshake that failed in connect().
         if (
-            self._enforcement is not None
-            and (tls is not None or getattr(self, "_connected", False))
-            and self.fileno() >= 0
+            self._enforcement is None
+            or not (tls is not None or getattr(self, "_connected", False))
+            or self.fileno() < 0
         ):
-            self._shut()
+            return
+        if self._stamp is not None:
+            # No interception, and so no report.
+            raise ssl.SSLError(
+                ssl.SSL_ERROR_SSL, "TLS has ended on this socket, and the policy sends nothing in the clear"
+            )
+        self._shut()

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 
-from pinset._contexts import shared_context
 from pinset._enforcement import Enforcement, Trust
 from pinset._errors import ContextError
 from pinset._httpx_errors import PinMismatchError, UnverifiedChainError, httpx_error
 from pinset._httpx_rules import TLS_SCHEMES, alpn_protocols, check_request, origin_context
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
-from pinset._sessions import SessionStore
 from pinset._source import PinSource
 
 if TYPE_CHECKING:
@@ -43,11 +42,13 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
 
     Args:
         pins: A `PinSource`, a `Pinner` (shared, replaceable), a `Policy`, or pins by host pattern.
-        verify: A context with the CAs to trust. It is made to yield pinset's TLS classes; its other users notice
-            nothing. By default the CAs that httpx trusts.
+        verify: A context with the CAs to trust; by default those that httpx trusts. It is made to yield pinset's TLS
+            classes, to offer the protocols of this transport, and to refuse renegotiation. Else its other users notice
+            nothing; a transport with another choice of *http1* and *http2* needs a context of its own.
         cert: A client certificate: a PEM file with key and chain, or (chain, key) or (chain, key, password).
         trust_env: Whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` choose the CAs.
-        proxy: The proxy to go through. Its own TLS is verified by ``Proxy(ssl_context=…)`` and not pinned.
+        proxy: The proxy to go through. Its own TLS is verified by ``Proxy(ssl_context=…)``, and pinned only if that is a
+            context from `pinned_ssl_context`.
         http1, http2, limits, uds, local_address, retries, socket_options: As in ``httpx.AsyncHTTPTransport``.
             A pin failure is never retried, unless a `PinSource` has other pins for the host: then once.
         trust: ``pins-only`` for servers with a certificate of their own making: no CA, no expiry and no host name is
@@ -57,7 +58,9 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
 
     Raises:
         PolicyError: *pins* makes no policy.
-        ContextError: *verify* is a context on which pins could not be enforced, or *pins* cannot carry *trust*.
+        ContextError: *verify* is a context on which pins could not be enforced, *pins* cannot carry *trust*, or keywords
+            exclude each other.
+        OSError: *cert* cannot be read.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         from pinset._connect import Connector  # noqa: PLC0415
         from pinset._network import PinnedBackend  # noqa: PLC0415
         from pinset._pool import PinnedPool  # noqa: PLC0415
+        from pinset._sessions import SessionStore  # noqa: PLC0415
         from pinset._socks import SocksBackend  # noqa: PLC0415
         from pinset._tls_layer import OriginContext  # noqa: PLC0415
 
@@ -89,6 +93,8 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         self._source = pins if isinstance(pins, PinSource) else None
         if not (http1 or http2):
             raise ContextError("http1=False and http2=False leave no protocol to speak; allow one")
+        if uds is not None and proxy is not None:
+            raise ContextError("uds= and proxy= are two ways to the origin; give one of them")
         context = origin_context(
             self._pinner,
             verify,
@@ -164,6 +170,9 @@ def _http_proxy(proxy: httpx.Proxy, *, trust_env: bool) -> HTTPProxy:
     import httpcore  # noqa: PLC0415 - see PinnedAsyncTransport
 
     from pinset._connect import HTTPProxy  # noqa: PLC0415 - likewise
+    from pinset._contexts import shared_context  # noqa: PLC0415 - likewise
+    from pinset._tls import bare_contexts  # noqa: PLC0415 - likewise
+    from pinset._tls_layer import OriginContext  # noqa: PLC0415 - likewise
 
     url, context = proxy.url, proxy.ssl_context
     if url.scheme == "https" and context is None:
@@ -173,6 +182,8 @@ def _http_proxy(proxy: httpx.Proxy, *, trust_env: bool) -> HTTPProxy:
             "the proxy is spoken to without TLS, so its ssl_context has no use; use an https:// proxy URL"
         )
     port = url.port or (443 if url.scheme == "https" else 80)
-    return HTTPProxy(
-        httpcore.Origin(url.raw_scheme, url.raw_host, port), proxy.raw_auth, tuple(proxy.headers.raw), context
-    )
+    leg: ssl.SSLContext | OriginContext | None = context
+    if context is not None and (bare := bare_contexts.get(context)) is not None:
+        # Its own errors are those of ssl, which the connector takes for a failed connection, and tries again.
+        leg = OriginContext(context, replace(bare, error=httpx_error, port=port))
+    return HTTPProxy(httpcore.Origin(url.raw_scheme, url.raw_host, port), proxy.raw_auth, tuple(proxy.headers.raw), leg)

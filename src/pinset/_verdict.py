@@ -64,7 +64,7 @@ class Verdict:
         rule: The pin set that applies, or None.
         matched: The pins that were found in the chain.
         chain: The certificates OpenSSL verified, leaf first; empty where no rule asked for them.
-        at: The instant of the check, in UTC.
+        at: The instant of the check, by the clock of the `Pinner`.
         valid_until: The instant at which the verdict has to be made anew, or None.
         expired: The pin set was past its expiry.
         detail: More about an outcome other than a match or a mismatch.
@@ -137,7 +137,7 @@ def _next(verdict: Verdict) -> Iterator[str]:
         return
     match verdict.outcome:
         case Outcome.MISMATCHED:
-            yield "If the server's key was changed on purpose, add its pin (line 0 above) to the rule, once you have"
+            yield f"If the server's key was changed on purpose, add {_what_to_add(verdict)} to the rule, once you have"
             yield "compared it over another network. If not, somebody is between you and the server: do not add it."
         case Outcome.UNLISTED:
             yield 'Add the host and its pins to the policy, or say unlisted = "allow" to reach hosts without pins.'
@@ -149,6 +149,20 @@ def _next(verdict: Verdict) -> Iterator[str]:
             yield "This is a fault in pinset or in the clock it was given; the log has the traceback."
         case _:
             pass
+
+
+def _what_to_add(verdict: Verdict) -> str:
+    """What would make the rule match this chain: for each list that has no match, the line of a certificate that may."""
+    assert verdict.rule is not None  # a mismatch is with a rule
+    lists = verdict.rule.requirements
+    unmet = [one.role for one in lists if not set(one.pins) & set(verdict.matched)] or [one.role for one in lists]
+    advice = {
+        Role.ANY: "its pin (line 0 above)",
+        Role.LEAF: "its pin (line 0 above)",
+        Role.CA: "the pin of a certificate that signed it (line 1 or later) as ca_pins",
+        Role.CERTIFICATE: "the fingerprint of its certificate (below line 0) as certificate_pins",
+    }
+    return " and ".join(dict.fromkeys(advice[role] for role in unmet))
 
 
 _EXPIRED = "the pin set of {host} has expired, and the policy blocks it"

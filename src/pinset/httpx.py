@@ -8,6 +8,9 @@ with ``.request``.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from pinset._client import PinnedAsyncClient
 from pinset._httpx_errors import (
     CleartextError,
@@ -17,9 +20,11 @@ from pinset._httpx_errors import (
     UnlistedHostError,
     UnverifiedChainError,
 )
-from pinset._sync._client import PinnedClient
-from pinset._sync._transport import PinnedTransport
 from pinset._transport import PinnedAsyncTransport
+
+if TYPE_CHECKING:
+    from pinset._sync._client import PinnedClient
+    from pinset._sync._transport import PinnedTransport
 
 # The public interface is:
 __all__ = [
@@ -35,6 +40,18 @@ __all__ = [
     "UnverifiedChainError",
 ]
 
+# Programs are blocking or asynchronous, and seldom both.
+_LATER = {"PinnedClient": "pinset._sync._client", "PinnedTransport": "pinset._sync._transport"}
+
 # The classes are known by the name that users import, in messages, pickles and the documentation.
-for _name in __all__:
+for _name in set(__all__) - set(_LATER):
     globals()[_name].__module__ = __name__
+
+
+def __getattr__(name: str) -> type:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: type = getattr(import_module(_LATER[name]), name)
+    found.__module__ = __name__
+    globals()[name] = found
+    return found

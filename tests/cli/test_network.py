@@ -105,6 +105,18 @@ def test_fetch_of_several_hosts(server, trust, leaf):
     assert "localhost:1: no connection" in said.err
 
 
+def test_fetch_of_two_ports(server, trust, genuine):
+    """One rule holds the pins of a host: two chains are not put into it in silence, nor one of them left out."""
+    hosts = [f"localhost:{server.port}"]
+    with TLSServer(genuine.issue("localhost").server_context()) as other:
+        hosts.append(f"localhost:{other.port}")
+        said = pinset("fetch", *hosts, "--ca-file", trust)
+        assert (said.status, said.out) == (2, "")
+        assert f"{hosts[0]} and {hosts[1]} have different chains" in said.err
+        record = json.loads(pinset("fetch", *hosts, "--ca-file", trust, "--json").out)
+    assert [host["address"] for host in record["hosts"]] == hosts
+
+
 def test_fetch_by_another_name(server, trust):
     """--connect-to and --sni are as in curl and openssl."""
     address = f"127.0.0.1:{server.port}"
@@ -124,6 +136,7 @@ def test_fetch_by_another_name(server, trust):
         (["a.com:0"], "has no port that could be"),
         (["a.com:x"], "has no port that could be"),
         (["a.com", "--proxy", "ftp://x"], "is not a proxy that can be used"),
+        (["a.com", "--proxy", "http://x:99999"], "is not a proxy that can be used"),
         (["a.com", "--ca-file", str(HERE / "files" / "pins.toml")], "holds no certificates in PEM"),
         (["a.com", "--ca-file", "nowhere.pem"], "cannot be read"),
     ],
@@ -234,6 +247,14 @@ def test_check_that_finds_a_mismatch(server, trust, policy_file):
         in said.err
     )
     assert "*.example.org: not checked: it names no host; give one with --host" in said.err
+
+
+def test_check_of_a_host_that_is_excluded(server, trust, policy_file):
+    """There is nothing to compare, and that is no mismatch."""
+    policy = policy_file(PinSet(name="**.example.org", pins=OTHERS), PinSet(name="a.example.org", mode="off"))
+    said = check(policy, server, trust, "--host", "a.example.org")
+    assert (said.status, said.out) == (2, "")
+    assert 'the rule of a.example.org says mode = "off"' in said.err
 
 
 def test_check_of_hosts_that_are_named(server, trust, leaf, policy_file):

@@ -14,7 +14,7 @@ import pytest
 import typer
 from cli.transcripts import HERE, pinset
 
-from pinset.cli._files import replace_file, write_new
+from pinset._files import replace_file, write_new
 from pinset.cli._moment import span
 from pinset.cli._output import put_table, say
 

@@ -69,6 +69,16 @@ def test_init(repo, tmp_path):
     assert (impossible.status, "nobody could ever sign" in impossible.err) == (2, True)
 
 
+def test_init_that_cannot_write(repo, tmp_path):
+    """All keys or none: what is left of half of them would stand in the way of the next try."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "root-3.key").mkdir()
+    said = repo("init", "pins", "--keys", "keys")
+    assert said.status == 2
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["root-3.key"]
+    assert not (tmp_path / "pins").exists()
+
+
 def test_init_json(repo):
     """The record names each key with its file."""
     said = repo("init", "pins", "--keys", "keys", "--targets-keys", "2", "--targets-threshold", "2", "--json")

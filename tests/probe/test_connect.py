@@ -9,12 +9,15 @@ import socket
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from probe.scripted import scripted
 
 from pinset import InputError, PinSet, Policy
 from pinset.operate.record import Result
 from pinset.probe import ProbeError, StartTLS, Target, check_targets, fetch_chain, fetch_targets
-from pinset.testing import Interceptor, TLSServer
+from pinset.testing import Identity, Interceptor, TLSServer
 
 HOST = "localhost"
 
@@ -40,6 +43,24 @@ def test_verified_chain(server, genuine, leaf):
     chain = fetch(genuine.client_context(), port=server.port)
     assert chain == (*leaf.chain, genuine.root)
     assert server.seen.application_data == b""
+
+
+def test_certificate_that_cannot_be_read(genuine, leaf):
+    """OpenSSL takes a length in more bytes than needed, which is no DER: said of that host, and the others are probed."""
+    certificate = x509.load_der_x509_certificate(leaf.chain[0])
+    signed = certificate.tbs_certificate_bytes
+    assert signed[:2] == b"\x30\x82"
+    loose = b"\x30\x83\x00" + signed[2:]
+    signature = genuine._signer_key.sign(loose, ec.ECDSA(certificate.signature_hash_algorithm))
+    algorithm = certificate.public_bytes(Encoding.DER)[4 + len(signed) :][:12]  # ecdsa-with-SHA256
+    bits = b"\x03" + bytes([len(signature) + 1]) + b"\x00" + signature
+    body = loose + algorithm + bits
+    identity = Identity(leaf.key, (b"\x30\x82" + len(body).to_bytes(2, "big") + body, *leaf.chain[1:]))
+    with TLSServer(identity.server_context()) as loosely, TLSServer(leaf.server_context()) as strictly:
+        targets = [Target(host=HOST, port=each.port) for each in (loosely, strictly)]
+        found = asyncio.run(fetch_targets(targets, genuine.client_context(), timeout=10, jobs=2))
+    assert (found[0].result, found[1][0]) == (Result.UNVERIFIED, leaf.chain[0])
+    assert str(found[0]).startswith("a certificate of the chain cannot be read: ")
 
 
 def test_name_and_address(server, genuine, leaf):

@@ -47,12 +47,24 @@ def reasons(policy, floor):
         (["*.a.test"], [rule("x0.a.test"), rule("**.a.test", mode="report-only")], "deny", "x1.a.test"),
         (["a.test"], [rule("a.test", expires=NOW, on_expiry="unpin")], "deny", "unpinned after an expiry"),
         (["a.test"], [rule("a.test", expires=NOW, on_expiry="block")], "deny", ""),
+        (
+            [rule("a.test", expires=NOW + timedelta(days=1), on_expiry="unpin")],
+            [rule("a.test", expires=NOW, on_expiry="unpin")],
+            "deny",
+            "unpinned earlier",
+        ),
+        (
+            [rule("a.test", expires=NOW, on_expiry="unpin")],
+            [rule("a.test", expires=NOW, on_expiry="unpin")],
+            "deny",
+            "",
+        ),
         (["192.0.2.1"], [rule("192.0.2.1", mode="report-only")], "deny", 'mode = "report-only"'),
     ],
 )
 def test_weaknesses(floor, update, unlisted, reason):
     """Each way to let a connection through that the program would have compared with pins."""
-    own = Policy(tuple(map(rule, floor)), Unlisted(unlisted))
+    own = Policy(tuple(rule(one) if isinstance(one, str) else one for one in floor), Unlisted(unlisted))
     found = reasons(Policy(tuple(update), Unlisted(unlisted)), own)
     assert len(found) == bool(reason)
     assert all(reason in text for text in found)

@@ -186,6 +186,28 @@ def test_nothing_is_signed_on_top_of_what_does_not_verify(publisher, repository,
         publisher.refresh()
 
 
+def test_versions_that_nobody_signed(publisher, repository):
+    """Whoever can write to the server does not get a version signed that no client would ever see exceeded."""
+    for path in ("metadata/timestamp.json", "metadata/2.snapshot.json"):
+        genuine = (publisher.directory / path).read_bytes()
+        forged = Metadata.from_bytes(genuine)
+        forged.signed.version = 10**9
+        publisher.replace(path, forged.to_bytes())
+        for act in (publisher.refresh, lambda: publisher.publish(policy(2, 3)), lambda: repository.waits):
+            with pytest.raises(InputError, match="signed by no key of any root"):
+                act()
+        publisher.replace(path, genuine)
+    publisher.refresh()
+
+
+def test_policy_that_was_altered(publisher, repository):
+    """The difference that a person signs is one to what was signed before."""
+    [target] = (publisher.directory / "targets").iterdir()
+    target.write_bytes(target.read_bytes().replace(b"deny", b"allow"))
+    with pytest.raises(InputError, match="is not the file that was signed"):
+        repository.policy()
+
+
 def test_repository_that_has_expired_can_be_renewed(tmp_path):
     """With all keys, from what is there."""
     made = Publisher(tmp_path / "old", at=now() - timedelta(days=500), first=policy(1, 2))

@@ -95,6 +95,8 @@ def change_key(server, publisher, leaf, renewed, *, publish=True):
         {"name": "a//b"},
         {"name": "a?b"},
         {"on_stale": "unpin"},
+        {"grace": timedelta.max},
+        {"interval": timedelta(-1)},
     ],
 )
 def test_arguments_that_cannot_be_used(make, options):
@@ -103,10 +105,11 @@ def test_arguments_that_cannot_be_used(make, options):
         make(**options)
 
 
-def test_fallback_that_is_no_policy(make):
-    """Likewise a fallback without pins: there is no source without a policy to begin with."""
+@pytest.mark.parametrize("options", [{"fallback": {}}, {"control_pins": {"a.test": ["sha256/x"]}}])
+def test_pins_that_are_no_policy(make, options):
+    """Likewise pins that make no policy; in the thread their error would come too late."""
     with pytest.raises(pinset.PolicyError):
-        make(fallback={})
+        make(**options)
 
 
 def test_it_is_a_source(make):
@@ -469,6 +472,12 @@ async def test_after_leaving(make, publisher, server, site, leaf, renewed, genui
         with pytest.raises(PinMismatchError):
             await client.get(server.url())
     assert len(site.asked) == asked
+    with pytest.raises(RuntimeError, match="enter it again"):
+        await source.refresh()
+    with pytest.raises(RuntimeError, match="enter it again"):
+        source.refresh_blocking()
+    async with source:
+        assert (await source.refresh()).error is None
 
 
 @pytest.mark.asyncio

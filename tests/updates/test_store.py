@@ -14,8 +14,9 @@ import stat
 import pytest
 from publishing import now
 
+from pinset._files import replace_file
 from pinset.updates import UpdateError, UpdateFault
-from pinset.updates._store import Kept, Store, replace_file
+from pinset.updates._store import Kept, Store
 
 KEPT = Kept({"metadata/timestamp.json": b'{"a": "\xc3\xa4"}', "targets/x": b"\n"}, checked=now(), seen=now())
 

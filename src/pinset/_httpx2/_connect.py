@@ -5,7 +5,7 @@ How a connection to an origin comes about: directly, through a proxy's tunnel, o
 Rules of this module:
 
 1. Every road ends in the same `start_tls` with the context of the origin, so every road is pinned alike. A proxy's own
-   TLS is verified by the proxy's context and never by the pins of an origin.
+   TLS is verified by the proxy's context, with pins of its own or without, and never by the pins of an origin.
 2. A stream has one owner at any time, who closes it on every error and on cancellation.
 3. Each step is bounded by the timeouts of the request that asked for the connection, and told to its ``trace`` extension
    under httpcore2's names.
@@ -49,13 +49,13 @@ class HTTPProxy:
         origin: Where it is; ``https`` for TLS to the proxy itself.
         auth: User and password.
         headers: For the proxy, with CONNECT and with forwarded requests.
-        context: Verifies the proxy's own TLS, if there is any.
+        context: Verifies the proxy's own TLS, if there is any; an `OriginContext` if it is pinned.
     """
 
     origin: httpcore2.Origin
     auth: tuple[bytes, bytes] | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    context: ssl.SSLContext | None = None
+    context: ssl.SSLContext | OriginContext | None = None
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
         """

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from pinset import _errors
-from pinset._contexts import context_without_cas, prepare_context, set_alpn, shared_context
 from pinset._enforcement import Trust
 from pinset._errors import ContextError
 from pinset._hosts import canonical_host
@@ -102,6 +101,9 @@ def origin_context(
     Raises:
         ContextError: Pins could not be enforced on it.
     """
+    # With the TLS classes they are a tenth of the import, and not every program makes a client.
+    from pinset._contexts import context_without_cas, prepare_context, set_alpn, shared_context  # noqa: PLC0415
+
     if isinstance(verify, (bool, str)):
         raise ContextError(
             "verify is an ssl.SSLContext or nothing: pins add to the verification of certificates and never replace it;"

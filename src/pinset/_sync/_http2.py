@@ -1,6 +1,6 @@
 # Made from pinset/_http2.py by tools/twins.py; change that one.
 """
-What HTTP/2 says about the connection itself, read on its way through: SETTINGS and GOAWAY.
+What HTTP/2 says about the connection itself, read on its way through: SETTINGS, GOAWAY and refused streams.
 
 h2 and httpcore give up every stream of a connection as soon as GOAWAY arrives, also those that the server is about to
 answer: nginx sends it before its thousandth response, so one request in a thousand fails. `FrameStream` stands between
@@ -32,12 +32,12 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # section 3.4
 _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY = 0x1, 0x3, 0x4, 0x7
 _ACK = 0x1
 _MAX_CONCURRENT_STREAMS = 0x3
-_MAX_FRAME = 16_384  # section 4.2; neither frame has reason to be larger, and we buffer no more than that
+_MAX_FRAME = 16_384  # section 4.2; none of them has reason to be larger, and we buffer no more than that
 
 
 class FrameStream(httpcore.NetworkStream):
     """
-    A network stream that carries HTTP/2 frames and understands two of them.
+    A network stream that carries HTTP/2 frames and understands three of them.
 
     Args:
         stream: The connection below.
@@ -56,6 +56,7 @@ class FrameStream(httpcore.NetworkStream):
         self._injected = b""
         self._highest_opened = 0
         self._last_accepted = 0x7FFF_FFFF
+        self._refused = 0
         self._limit = MOST_STREAMS
         self.settled = False
         self.draining = False
@@ -70,9 +71,12 @@ class FrameStream(httpcore.NetworkStream):
     @property
     def has_served(self) -> bool:
         """
-        Whether the server has ended the connection, but not before it accepted streams.
+        Whether the server has ended the connection, but not before it processed a stream.
         """
-        return self.draining and self._last_accepted > 0
+        # The numbers of our streams are odd (section 5.1.1). A server may accept a stream by GOAWAY and refuse it by
+        # RST_STREAM, so the one without the other proves nothing.
+        accepted = (min(self._last_accepted, self._highest_opened) + 1) // 2
+        return self.draining and accepted > self._refused
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
         """See `httpcore.NetworkStream.read`."""
@@ -132,13 +136,15 @@ class FrameStream(httpcore.NetworkStream):
             whole = at + _HEADER
             length = int.from_bytes(data[at : at + 3], "big")
             kind = data[at + 3] if len(data) >= whole else -1
-            if kind in (_SETTINGS, _GOAWAY) and length <= _MAX_FRAME:
+            if kind in (_RST_STREAM, _SETTINGS, _GOAWAY) and length <= _MAX_FRAME:
                 whole += length
             if len(data) < whole:
                 self._held = data[at:]
                 break
             if kind == _SETTINGS and not data[at + 4] & _ACK:
                 self._settings(data[at + _HEADER : whole])
+            if kind == _RST_STREAM and int.from_bytes(data[at + _HEADER : whole], "big") == REFUSED_STREAM:
+                self._refused += 1
             if kind == _GOAWAY and length <= _MAX_FRAME:
                 shown += data[start:at], self._goaway(data[at + _HEADER : whole])
                 start = whole

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from pinset._errors import InputError
+from pinset._files import replace_file, write_new
 from pinset._hosts import canonical_host
-from pinset.cli._files import replace_file, write_new
 from pinset.cli._output import next_step, put, put_record, refusing, say
 from pinset.operate.backup import KeyType, add_backup, make_backup
 

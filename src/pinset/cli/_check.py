@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +14,8 @@ import typer
 
 from pinset._errors import InputError
 from pinset._pinner import load_policy
-from pinset._policy import Policy
-from pinset.cli._moment import span
+from pinset._policy import Mode, Policy
+from pinset.cli._moment import moment, span
 from pinset.cli._network import (
     CAFileOption,
     ConnectToOption,
@@ -65,7 +65,7 @@ def check_command(
         named, nameless = ([split_address(each, port) for each in host], []) if host else _hosts(loaded, port)
         targets = _targets(loaded, named, connect_to, proxy, starttls)
         context = make_context(ca_file)
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = moment()
         with progress("checking", len(targets)) as advance:
             work = check_targets(loaded, targets, context, now=now, timeout=timeout, jobs=jobs, on_done=advance)
             records = asyncio.run(work)
@@ -89,8 +89,11 @@ def _targets(
     policy: Policy, named: list[tuple[str, int]], connect_to: str | None, proxy: str | None, starttls: StartTLS | None
 ) -> list[Target]:
     for name, _ in named:
-        if policy.find(name) is None:
+        rule = policy.find(name)
+        if rule is None:
             raise InputError(f"no rule of the policy covers {name}; pinset fetch {name} makes one")
+        if rule.mode is Mode.OFF:
+            raise InputError(f'the rule of {name} says mode = "off": there are no pins to check')
     return make_targets(named, connect_to, proxy, starttls)
 
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from pinset._policy import Role
+from pinset.cli._moment import moment
 from pinset.cli._output import Exit, next_step, put_record, read_input, refusing, say, source_name, write_output
 from pinset.formats.conversion import FormatName, convert
 from pinset.formats.exchange import Circumstances, Effect, Loss
@@ -60,7 +60,7 @@ def convert_command(
         roles = roles_of([read_material(read_input(path), source=source_name(path)) for path in chain or ()])
         around = Circumstances(
             host=host,
-            now=datetime.now(UTC).replace(microsecond=0),
+            now=moment(),
             port=port,
             roles=roles,
             other_roles=None if role is None else _ROLES[role],

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from pinset._certificates import read_chain
+from pinset._errors import InputError
 from pinset._pins import Pin, PinKind
 from pinset.cli._network import (
     CAFileOption,
@@ -60,20 +61,38 @@ def fetch_command(
         failed = [
             (target, chain) for target, chain in zip(targets, chains, strict=True) if isinstance(chain, ProbeError)
         ]
-        sightings = {
-            target.host: Sighting(target.host, _shown(target), sni or target.host, read_chain(chain))
+        sightings = [
+            Sighting(target.host, _shown(target), sni or target.host, read_chain(chain))
             for target, chain in zip(targets, chains, strict=True)
             if not isinstance(chain, ProbeError)
-        }
+        ]
         if as_json:
-            put_record(_record(list(sightings.values()), failed))
+            put_record(_record(sightings, failed))
         elif sightings:
-            write_output(propose(list(sightings.values()), datetime.now(UTC)), out)
+            write_output(propose(_one_for_each_host(sightings), datetime.now(UTC)), out)
     for target, error in failed:
         say(f"{target}: {error}", style="red")
-    _advise(list(sightings), out)
+    _advise([sighting.host for sighting in sightings], out)
     if failed:
         raise typer.Exit(Exit.FOUND)
+
+
+def _one_for_each_host(sightings: list[Sighting]) -> list[Sighting]:
+    """
+    A policy has one rule for a host, whatever the port.
+
+    Raises:
+        InputError: A host has several chains.
+    """
+    found: dict[str, Sighting] = {}
+    for sighting in sightings:
+        first = found.setdefault(sighting.host, sighting)
+        if first.chain != sighting.chain:
+            raise InputError(
+                f"{first.address} and {sighting.address} have different chains, and a policy has one rule for"
+                f" {first.host}: fetch them one after the other, and put the pins of both into it"
+            )
+    return list(found.values())
 
 
 def _shown(target: Target) -> str:

@@ -9,7 +9,6 @@ import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -18,6 +17,7 @@ import typer
 from pinset._errors import InputError
 from pinset._pinner import load_policy
 from pinset._policy import Mode
+from pinset.cli._moment import moment
 from pinset.cli._network import CAFileOption, ConnectToOption, make_context, split_address
 from pinset.cli._output import Exit, next_step, put_record, put_table, refusing, say
 from pinset.operate.interception import (
@@ -92,7 +92,7 @@ def intercept_command(
             ca_out.write_text(interceptor.authority.root_pem, encoding="ascii")
         _start(stack, interceptor)
         status = _run(interceptor, programs, timeout)
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = moment()
         findings = judge(interceptor.contacts, loaded, now, knows_authority=knows_authority)
         if file is not None:
             file.writelines(write_finding(finding, now) for finding in findings)

@@ -15,9 +15,9 @@ AtOption = Annotated[
 ]
 
 
-def moment(at: datetime | None) -> datetime:
+def moment(at: datetime | None = None) -> datetime:
     """
-    The instant that is meant, aware.
+    The instant that is meant, aware, in whole seconds; without a day, now.
     """
     return datetime.now(UTC).replace(microsecond=0) if at is None else at.replace(tzinfo=UTC)
 

@@ -1,5 +1,5 @@
 """
-What ``fetch`` and ``check`` share: hosts, addresses and trust as they are given on the command line.
+What commands that connect share: hosts, addresses and trust as they are given on the command line.
 """
 
 from __future__ import annotations

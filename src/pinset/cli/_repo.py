@@ -7,16 +7,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pinset._errors import InputError
+from pinset._files import write_new
 from pinset._pinner import load_policy
 from pinset._policy import Policy
-from pinset.cli._files import write_new
+from pinset.cli._moment import moment
 from pinset.cli._network import (
     CAFileOption,
     ConnectToOption,
@@ -101,8 +101,15 @@ def _make_keys(directory: Path, names: Sequence[str], passphrase_file: Path | No
     made = {directory / f"{name}.key": make_signer() for name in names}
     locked = {file: lock_up(signer, _new_passphrase(passphrase_file, file)) for file, signer in made.items()}
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for file, data in locked.items():
-        write_new(file, data, mode=0o600)
+    written: list[Path] = []
+    try:
+        for file, data in locked.items():
+            write_new(file, data, mode=0o600)
+            written.append(file)
+    except BaseException:
+        for file in written:
+            file.unlink()
+        raise
     return made
 
 
@@ -119,7 +126,7 @@ def _init(
         targets_threshold=targets_threshold,
         online=public[-1],
     )
-    Repository(directory).init(keys, signers, _now())
+    Repository(directory).init(keys, signers, moment())
 
 
 def publish_command(
@@ -159,7 +166,7 @@ def publish_command(
         if faults and not force:
             raise fail("nothing was signed", status=Exit.FOUND, step="mend that, or say --force")
         _confirm("sign this?", yes=yes)
-        in_service = repository.publish(loaded, _signers(key, passphrase_file), _now())
+        in_service = repository.publish(loaded, _signers(key, passphrase_file), moment())
     if as_json:
         put_record({"changes": differences, "objections": faults, "in_service": in_service})
     say(f"{policy} was signed{'' if in_service else ', and is not in service yet'}")
@@ -192,7 +199,7 @@ def refresh_command(
         need_updates()
         from pinset.updates import Repository
 
-        signed = Repository(directory).refresh(_signers(key, passphrase_file), _now())
+        signed = Repository(directory).refresh(_signers(key, passphrase_file), moment())
     if as_json:
         put_record({"signed": signed})
     say(f"signed: {', '.join(signed)}")
@@ -224,7 +231,7 @@ def rotate_key_command(
         signers = [*_signers(key, passphrase_file), new]
         write_new(new_key, locked, mode=0o600)
         try:
-            signed = repository.rotate(what, keyid, new.public_key, signers, _now())
+            signed = repository.rotate(what, keyid, new.public_key, signers, moment())
         except BaseException:
             new_key.unlink()
             raise
@@ -262,7 +269,7 @@ def _mismatches(policy: Policy, ca_file: Path | None, connect_to: str | None, ti
     elsewhere = None if connect_to is None else split_address(connect_to, 443)
     targets = [Target(host=name, port=443, connect_to=elsewhere) for name in hosts_to_check(policy)[0]]
     context = make_context(ca_file)
-    records = asyncio.run(check_targets(policy, targets, context, now=_now(), timeout=timeout, jobs=jobs))
+    records = asyncio.run(check_targets(policy, targets, context, now=moment(), timeout=timeout, jobs=jobs))
     return [
         f"{record.host}: its server is {record.result} today{f': {record.detail}' if record.detail else ''}"
         for record in records
@@ -300,7 +307,3 @@ def _confirm(question: str, *, yes: bool) -> None:
         raise InputError("nobody is there to agree: give --yes, or run this on a terminal")
     if not typer.confirm(question, err=True):
         raise typer.Exit(Exit.REFUSED)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)

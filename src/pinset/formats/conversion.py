@@ -48,12 +48,10 @@ class Format:
     One format.
 
     Attributes:
-        title: What it is, in words.
         read: From its data, what surrounds it, and the name of the source.
         write: From a policy and what surrounds it.
     """
 
-    title: str
     read: _Reader
     write: _Writer
 
@@ -71,47 +69,40 @@ def _read_hpkp(data: str | bytes, circumstances: Circumstances, source: str) -> 
 
 
 FORMATS: Mapping[FormatName, Format] = {
-    FormatName.TOML: Format(
-        "a policy file",
+    FormatName.TOML: Format(  # a policy file
         lambda data, _, source: Imported(read_toml(_native(data, source), source=source)),
         lambda policy, _: Exported(write_toml(policy)),
     ),
-    FormatName.JSON: Format(
-        "a policy file",
+    FormatName.JSON: Format(  # a policy file
         lambda data, _, source: Imported(read_json(_native(data, source), source=source)),
         lambda policy, _: Exported(write_json(policy)),
     ),
-    FormatName.ANDROID: Format(
-        "Android's network_security_config.xml",
+    FormatName.ANDROID: Format(  # Android's network_security_config.xml
         lambda data, _, source: read_android(data, source=source),
         lambda policy, _: write_android(policy),
     ),
-    FormatName.TRUSTKIT_ANDROID: Format(
-        "the same with TrustKit-Android's element",
+    FormatName.TRUSTKIT_ANDROID: Format(  # the same with TrustKit-Android's element
         lambda data, _, source: read_trustkit_android(data, source=source),
         lambda policy, _: write_trustkit_android(policy),
     ),
-    FormatName.APPLE: Format(
-        "NSPinnedDomains of an Info.plist", lambda data, _, source: read_apple(data, source=source), write_apple
+    FormatName.APPLE: Format(  # NSPinnedDomains of an Info.plist
+        lambda data, _, source: read_apple(data, source=source), write_apple
     ),
-    FormatName.TRUSTKIT: Format(
-        "TSKConfiguration of an Info.plist",
+    FormatName.TRUSTKIT: Format(  # TSKConfiguration of an Info.plist
         lambda data, _, source: read_trustkit(data, source=source),
         lambda policy, _: write_trustkit(policy),
     ),
-    FormatName.OKHTTP: Format(
-        "the calls of a CertificatePinner.Builder",
+    FormatName.OKHTTP: Format(  # the calls of a CertificatePinner.Builder
         lambda data, _, source: read_okhttp(data, source=source),
         lambda policy, _: write_okhttp(policy),
     ),
-    FormatName.CURL: Format(
-        "the argument of curl --pinnedpubkey",
+    FormatName.CURL: Format(  # the argument of curl --pinnedpubkey
         lambda data, around, source: read_curl(data, host=_host(around, "a curl option"), source=source),
         write_curl,
     ),
-    FormatName.HPKP: Format("the Public-Key-Pins header", _read_hpkp, write_hpkp),
-    FormatName.TLSA: Format(
-        "TLSA records", lambda data, around, source: read_tlsa(data, port=around.port, source=source), write_tlsa
+    FormatName.HPKP: Format(_read_hpkp, write_hpkp),
+    FormatName.TLSA: Format(  # TLSA records
+        lambda data, around, source: read_tlsa(data, port=around.port, source=source), write_tlsa
     ),
 }
 

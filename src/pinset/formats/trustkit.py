@@ -12,7 +12,7 @@ from datetime import datetime
 from pinset._errors import Fault, HostError, PinError, PolicyError
 from pinset._hosts import Scope, is_address, parent
 from pinset._pins import Pin
-from pinset._policy import Mode, PinSet, Policy, did_you_mean
+from pinset._policy import ENOUGH_PINS, Mode, PinSet, Policy, did_you_mean
 from pinset.formats._differences import (
     bare_digest,
     keep_any_pins,
@@ -40,7 +40,6 @@ _REPORTS, _NO_DEFAULT_REPORTS = "TSKReportUris", "TSKDisableDefaultReportUri"
 _IGNORED = {_REPORTS, _NO_DEFAULT_REPORTS, "TSKPublicKeyAlgorithms", "TSKAdditionalTrustAnchors"}
 _KNOWN = (_HASHES, _SUBDOMAINS, _ENFORCE, _EXPIRATION, _EXCLUDE, *sorted(_IGNORED))
 _USER_ANCHORS = "TSKIgnorePinningForUserDefinedTrustAnchors"
-_ENOUGH_PINS = 2
 
 
 def read_trustkit(data: str | bytes, *, source: str = "") -> Imported:
@@ -204,7 +203,7 @@ def _settings(cover: Cover, pin_set: PinSet, losses: list[Loss], faults: list[Fa
         reason = "TrustKit pins names below a public suffix only"
         faults.append(Fault(pin_set.name, reason, "leave the host out"))
     pins = keep_any_pins(pin_set, losses, faults)
-    if pins and pin_set.mode is Mode.ENFORCE and len(pins) < _ENOUGH_PINS:
+    if pins and pin_set.mode is Mode.ENFORCE and len(pins) < ENOUGH_PINS:
         faults.append(Fault(pin_set.name, "TrustKit enforces two pins or more", "add the pin of a backup key"))
     settings: dict[str, object] = {
         _SUBDOMAINS: cover.below,

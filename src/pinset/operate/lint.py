@@ -16,11 +16,10 @@ from enum import StrEnum
 from pinset._certificates import Certificate
 from pinset._hosts import Scope, is_address, parent
 from pinset._pins import Pin, PinKind
-from pinset._policy import Mode, OnExpiry, PinSet, Policy, Role, Unlisted
+from pinset._policy import ENOUGH_PINS, Mode, OnExpiry, PinSet, Policy, Role, Unlisted
 
 _SOON = timedelta(days=30)
 _SHORT_LIFE = timedelta(days=100)
-_ENOUGH_PINS = 2
 _NAMED = 5
 # What tutorials print, this project's among them, and what people leave in place.
 _EXAMPLES = frozenset(
@@ -127,7 +126,7 @@ def _report_only(pin_set: PinSet, _policy: Policy, _around: Surroundings) -> Ite
 
 def _single_pin(pin_set: PinSet, _policy: Policy, _around: Surroundings) -> Iterator[Finding]:
     for requirement in pin_set.requirements:
-        if pin_set.mode is not Mode.OFF and len(requirement.pins) < _ENOUGH_PINS:
+        if pin_set.mode is not Mode.OFF and len(requirement.pins) < ENOUGH_PINS:
             yield Finding(
                 "single-pin",
                 Weight.RISK,

@@ -18,10 +18,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pinset._pins import Pin
-from pinset._policy import Mode, OnExpiry, PinSet, Policy
+from pinset._policy import ENOUGH_PINS, Mode, OnExpiry, PinSet, Policy
 from pinset.operate.record import Seen
-
-_ENOUGH_PINS = 2
 
 
 class EventKind(StrEnum):
@@ -131,7 +129,7 @@ def _certificates_end(pin_set: PinSet, by_pin: _ByPin) -> Iterator[Event]:
 
 
 def _ship(pin_set: PinSet, by_pin: _ByPin, now: datetime, lead: timedelta) -> Iterator[Event]:
-    if any(len(requirement.pins) < _ENOUGH_PINS for requirement in pin_set.requirements):
+    if any(len(requirement.pins) < ENOUGH_PINS for requirement in pin_set.requirements):
         yield Event(now, EventKind.SHIP, pin_set.name, "there is no backup: make one and ship it now")
         return
     ends: list[tuple[datetime, str]] = []

@@ -31,7 +31,7 @@ class Result(StrEnum):
     EXPIRED = "expired"
     """It has, and the pin set has expired and blocks."""
     UNVERIFIED = "unverified"
-    """The chain does not verify."""
+    """The chain does not verify, or cannot be read."""
     UNREACHABLE = "unreachable"
     """There was no connection, or no TLS on it."""
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote, urlsplit
 
-from pinset._errors import InputError, PinsetError
+from pinset._certificates import read_chain
+from pinset._errors import CertificateError, InputError, PinsetError
 from pinset._tls import verified_chain
 from pinset.operate.record import Result
 
@@ -86,7 +87,7 @@ class ProbeError(PinsetError):
 
 async def fetch_chain(target: Target, context: ssl.SSLContext, *, timeout: float) -> tuple[bytes, ...]:  # noqa: ASYNC109 - one deadline for all steps
     """
-    The chain that OpenSSL verifies for *target*, leaf first, DER.
+    The chain that OpenSSL verifies for *target*, leaf first, DER; every certificate of it can be read.
 
     Args:
         target: What to connect to.
@@ -104,15 +105,19 @@ async def fetch_chain(target: Target, context: ssl.SSLContext, *, timeout: float
                 if target.starttls is not None:
                     await _DIALOGUES[target.starttls](reader, writer)
                 await writer.start_tls(context, server_hostname=target.sni or target.host)
-                return tuple(verified_chain(writer.get_extra_info("ssl_object")))
+                chain = tuple(verified_chain(writer.get_extra_info("ssl_object")))
+                read_chain(chain)
             finally:
                 writer.transport.abort()
     except ssl.SSLCertVerificationError as error:
         raise ProbeError(f"the chain does not verify: {error.verify_message}", result=Result.UNVERIFIED) from error
+    except CertificateError as error:
+        raise ProbeError(f"a certificate of the chain cannot be read: {error}", result=Result.UNVERIFIED) from error
     except TimeoutError as error:
         raise ProbeError(f"no answer in {timeout:g} s", result=Result.UNREACHABLE) from error
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise ProbeError(_reason(error), result=Result.UNREACHABLE) from error
+    return chain
 
 
 def _reason(error: Exception) -> str:
@@ -131,13 +136,17 @@ async def _open(target: Target) -> _Stream:
     if target.proxy is None:
         return await asyncio.open_connection(host, port)
     proxy = urlsplit(target.proxy)
-    if proxy.scheme == "socks5" and proxy.hostname:
-        return await _through_socks(target.proxy, host, port)
-    if proxy.scheme != "http" or not proxy.hostname:
+    try:
+        proxy_port = proxy.port or _HTTP_PROXY_PORT
+    except ValueError:  # no number, or one that is no port
+        proxy_port = 0
+    if proxy.scheme not in {"http", "socks5"} or not proxy.hostname or not proxy_port:
         raise InputError(
             f"{target.proxy!r} is not a proxy that can be used; write http://HOST:PORT or socks5://HOST:PORT"
         )
-    reader, writer = await asyncio.open_connection(proxy.hostname, proxy.port or _HTTP_PROXY_PORT)
+    if proxy.scheme == "socks5":
+        return await _through_socks(target.proxy, host, port)
+    reader, writer = await asyncio.open_connection(proxy.hostname, proxy_port)
     try:
         await _ask_proxy(reader, writer, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", target.proxy)
     except BaseException:

@@ -71,7 +71,10 @@ class HTTPReports(ReportSink):
     ) -> None:
         import httpx  # noqa: PLC0415 - a program that reports over HTTP has it loaded
 
-        parsed = httpx.URL(url)
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise InputError(f"reports cannot be sent to {url!r}: {error}") from error
         if parsed.scheme != "https":
             raise InputError(f"{url!r} is not an https URL; reports are never sent in the clear")
         try:

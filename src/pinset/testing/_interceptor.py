@@ -98,7 +98,7 @@ class Interceptor(Service):
 
     @property
     def _netloc(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
 
     @property
     def contacts(self) -> tuple[Contact, ...]:

@@ -41,13 +41,15 @@ class Service:
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._listener: socket.socket | None = None
+        self._host, self._port = address[0], 0
 
     def __enter__(self) -> Self:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         self._closing.clear()
         self._listener = socket.create_server(self._address, family=family, backlog=128)
         self._host, self._port = str(self._listener.getsockname()[0]), int(self._listener.getsockname()[1])
-        self._start(self._accept)
+        self._start(self._accept, self._listener)
         return self
 
     def __exit__(
@@ -55,6 +57,7 @@ class Service:
     ) -> None:
         self._closing.set()
         # A blocked accept() does not notice close(); a connection wakes it.
+        assert self._listener is not None  # it was entered
         with contextlib.suppress(OSError):
             socket.create_connection(self._listener.getsockname()[:2], timeout=PATIENCE).close()
         self._hang_up()
@@ -66,7 +69,12 @@ class Service:
     def port(self) -> int:
         """
         The port it listens on.
+
+        Raises:
+            RuntimeError: It does not listen yet.
         """
+        if self._listener is None:
+            raise RuntimeError(f"the {type(self).__name__} does not listen yet; enter it first: with … as server")
         return self._port
 
     def _serve(self, connection: socket.socket) -> None:
@@ -79,9 +87,9 @@ class Service:
         self._threads.append(thread)
         thread.start()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while True:
-            connection, _ = self._listener.accept()
+            connection, _ = listener.accept()
             if self._closing.is_set():
                 connection.close()
                 return

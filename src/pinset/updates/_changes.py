@@ -5,10 +5,9 @@ What a new policy changes, and what speaks against publishing it.
 from __future__ import annotations
 
 from pinset._errors import Fault
-from pinset._policy import PIN_SET_FIELDS, Mode, PinSet, Policy, Role
+from pinset._policy import ENOUGH_PINS, PIN_SET_FIELDS, Mode, PinSet, Policy, Role
 from pinset.updates._floor import weaknesses
 
-_ENOUGH_PINS = 2
 _LISTS = tuple(role.value for role in Role)
 
 
@@ -70,7 +69,7 @@ def objections(before: Policy | None, after: Policy) -> list[Fault]:
         faults.extend(
             Fault(rule.name, f"{requirement.role} has one pin: the next key change cuts every program off")
             for requirement in rule.requirements
-            if len(requirement.pins) < _ENOUGH_PINS
+            if len(requirement.pins) < ENOUGH_PINS
         )
         previous = old.get(rule.name)
         if previous is not None and previous.all_pins and not {*rule.all_pins} & {*previous.all_pins}:

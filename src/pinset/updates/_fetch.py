@@ -21,7 +21,7 @@ import anyio
 import httpx
 
 from pinset._errors import InputError, RefusedError
-from pinset._pinner import Pinner, Pins
+from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
 from pinset.httpx import PinnedAsyncClient
 from pinset.updates._errors import UpdateError, UpdateFault
@@ -50,6 +50,7 @@ class Fetcher:
 
     Raises:
         InputError: *url* is not an ``https`` URL.
+        PolicyError: *control_pins* make no policy.
     """
 
     def __init__(
@@ -74,7 +75,8 @@ class Fetcher:
             raise InputError(f"{url!r} has a query or a fragment, and is to be a directory")
         self.url = url.rstrip("/") + "/"
         self._trust = (cafile, cadata)
-        self._proxy, self._control_pins, self._timeout = proxy, control_pins, read_timeout
+        self._proxy, self._timeout = proxy, read_timeout
+        self._control_pins = None if control_pins is None else as_pinner(control_pins)
         self._context: ssl.SSLContext | None = None
 
     @asynccontextmanager

@@ -66,8 +66,13 @@ def _weakness(policy: Policy, host: str, rule: PinSet) -> str:
         return "" if policy.unlisted is Unlisted.DENY else "would not be listed, and reached without pins"
     if found.mode is not Mode.ENFORCE:
         return f'would have mode = "{found.mode}"'
-    ends = found.on_expiry is OnExpiry.UNPIN
-    return "would be unpinned after an expiry" if ends and rule.on_expiry is not OnExpiry.UNPIN else ""
+    if found.on_expiry is not OnExpiry.UNPIN:
+        return ""
+    if rule.on_expiry is not OnExpiry.UNPIN:
+        return "would be unpinned after an expiry"
+    assert found.expires is not None  # on_expiry needs both
+    assert rule.expires is not None
+    return "would be unpinned earlier" if found.expires < rule.expires else ""
 
 
 def bounded(policy: Policy, until: datetime) -> Policy:

@@ -20,14 +20,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from pinset._errors import InputError
+from pinset._files import replace_file
 from pinset._policy import Policy
 from pinset.formats import read_json, write_json
 from pinset.updates._errors import UpdateError
 from pinset.updates._signing import Keys, Lifetimes, Work, is_signed
-from pinset.updates._store import replace_file
 from pinset.updates._trust import TIMESTAMP, Verified, parse, verify_again, vouched
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Repository:
                 root.add_key(key, role)
             root.roles[role].threshold = threshold
         work = Work(root, signers, self.lifetimes, now)
-        work.add_root(root, root)
+        work.add_root(root)
         work.add(Targets(), 1)
         work.add_snapshot(None, 1)
         work.add_timestamp(1)
@@ -128,7 +129,12 @@ class Repository:
         info = self._targets(self.root).targets.get(self.name)
         if info is None:
             return None
-        data = self._bytes("targets/" + info.get_prefixed_paths()[0])
+        path = "targets/" + info.get_prefixed_paths()[0]
+        data = self._bytes(path)
+        try:
+            info.verify_length_and_hashes(data)
+        except LengthOrHashMismatchError as error:
+            raise InputError(f"{path} is not the file that was signed: {error}; restore it from a copy") from error
         return read_json(data.decode("utf-8"), source=self.name)
 
     @property
@@ -139,8 +145,8 @@ class Repository:
         Raises:
             InputError: There is no repository, or it does not verify.
         """
-        version = self._parsed(TIMESTAMP, Timestamp).signed.snapshot_meta.version
-        snapshot = self._parsed(f"metadata/{version}.snapshot.json", Snapshot).signed
+        version = self._vouched(TIMESTAMP, Timestamp).signed.snapshot_meta.version
+        snapshot = self._vouched(f"metadata/{version}.snapshot.json", Snapshot).signed
         return snapshot.meta["targets.json"].version != self._targets(self.root).version
 
     def publish(self, policy: Policy, signers: Sequence[Signer], now: datetime) -> bool:
@@ -244,9 +250,9 @@ class Repository:
 
     def _put_in_service(self, work: Work, targets: Targets) -> None:
         """Snapshot and timestamp for the newest targets, where they are needed."""
-        timestamp = self._parsed(TIMESTAMP, Timestamp).signed
+        timestamp = self._vouched(TIMESTAMP, Timestamp).signed
         path = f"metadata/{timestamp.snapshot_meta.version}.snapshot.json"
-        metadata = self._parsed(path, Snapshot)
+        metadata = self._vouched(path, Snapshot)
         snapshot, version = metadata.signed, timestamp.snapshot_meta.version
         is_good = is_signed(metadata, work.root) and snapshot.expires - work.now > self.lifetimes.snapshot / 2
         if not is_good or snapshot.meta["targets.json"].version != targets.version:
@@ -281,6 +287,17 @@ class Repository:
                 f"{newest} is not signed by enough keys of the newest root: remove it, or refresh with them"
             )
         return metadata.signed
+
+    def _vouched(self, path: str, kind: type[S]) -> Metadata[S]:
+        """
+        A file that counts on from: whoever could put a high version into it would have it signed, and every client that
+        sees it refuses all that comes after.
+        """
+        metadata = self._parsed(path, kind)
+        # A root that was rotated leaves files that only an older one vouches for.
+        if not any(is_signed(metadata, root) for root in self._roots()):
+            raise InputError(f"{path} is signed by no key of any root: restore it from a copy that is")
+        return metadata
 
     def _parsed(self, path: str, kind: type[S]) -> Metadata[S]:
         try:

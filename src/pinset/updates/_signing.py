@@ -101,19 +101,17 @@ class Work:
         allowed = {keyid for root in roots or (self.root,) for keyid in root.roles[role].keyids}
         return [signer for signer in self.signers if signer.public_key.keyid in allowed]
 
-    def add_root(self, root: Root, previous: Root) -> None:
+    def add_root(self, root: Root, previous: Root | None = None) -> None:
         """
-        A root, signed by enough keys of the one before and of its own.
+        A root, signed by enough keys of its own and of the one before, if there is one.
         """
-        if root is not previous:
+        if previous is not None:
             root.version = previous.version + 1
         root.expires = self.now + self.lifetimes.root
         metadata = Metadata(root)
-        for signer in self._signers("root", previous, root):
+        for signer in self._signers("root", previous or root, root):
             metadata.sign(signer, append=True)
-        result = root.get_root_verification_result(
-            None if root is previous else previous, metadata.signed_bytes, metadata.signatures
-        )
+        result = root.get_root_verification_result(previous, metadata.signed_bytes, metadata.signatures)
         for part in (result.first, result.second):
             _refuse_too_few("root", len(part.signed), part.threshold)
         self.root = root

@@ -12,23 +12,20 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
-import secrets
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from pinset._files import TEMPORARY, replace_file
 from pinset.updates._errors import UpdateError, UpdateFault
 
-if sys.platform != "win32":  # pragma: no branch - there, processes that share a cache do not take turns
-    import fcntl
-
-_FILE, _LOCK, _TEMPORARY = "good.json", ".lock", ".tmp"
+_FILE, _LOCK = "good.json", ".lock"
 _FORMAT = 1
 _LIMIT = 32 * 1024 * 1024
 _TURN = 0.05  # seconds
@@ -93,7 +90,7 @@ class Store:
         path = self._directory / _FILE
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(path, _to_json(kept))
+            replace_file(path, _to_json(kept), mode=0o600)
         except OSError as error:
             raise UpdateError(f"{path} cannot be written: {error}", fault=UpdateFault.STORAGE) from error
 
@@ -117,7 +114,7 @@ class Store:
             os.close(descriptor)
 
     def _open_lock(self) -> int | None:
-        if self._directory is None or sys.platform == "win32":
+        if self._directory is None:
             return None
         with suppress(OSError):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,54 +124,18 @@ class Store:
     def _tidy(self) -> None:
         """Remove what killed processes have left; nobody else writes now."""
         assert self._directory is not None  # there is a lock
-        for path in self._directory.glob(f".{_FILE}.*{_TEMPORARY}"):
+        for path in self._directory.glob(f".{_FILE}.*{TEMPORARY}"):
             path.unlink(missing_ok=True)
 
 
 def _lock(descriptor: int) -> bool:
-    if sys.platform != "win32":  # pragma: no branch - as above
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks; replacing the file is safe without, and a look too many no harm
-            return True
-    return True
-
-
-def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """
-    Put *data* in the place of a file, in one step that survives a crash.
-
-    Args:
-        path: The file, which need not exist.
-        data: What it will hold.
-        mode: Its permissions.
-
-    Raises:
-        OSError: It cannot be written; what was there still is.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    with suppress(OSError):  # not every system opens directories, and the file itself is safe
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks; replacing the file is safe without, and a look too many no harm
+        return True
+    return True
 
 
 def _to_json(kept: Kept) -> bytes:

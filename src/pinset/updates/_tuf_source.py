@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pinset.reports._sink import ReportSink
 
 _JOIN = 5.0  # seconds
+_LONGEST = timedelta(days=3650)
 
 
 class TufPinSource:
@@ -74,7 +75,7 @@ class TufPinSource:
         clock: Returns the present instant, aware.
 
     Raises:
-        InputError: *url*, *root* or *name* cannot be used.
+        InputError: *url*, *root*, *name* or a length of time cannot be used.
         PolicyError: *fallback* or *control_pins* make no policy.
     """
 
@@ -102,6 +103,7 @@ class TufPinSource:
     ) -> None:
         read_anchor(root)
         _check_name(name)
+        _check_times(interval=interval, min_interval=min_interval, grace=grace)
         self._pinner = Pinner(fallback, observers=[self._notice, *observers], clock=clock)
         refresher = Refresher(
             root,
@@ -143,14 +145,22 @@ class TufPinSource:
 
         Returns:
             The status after it; ``error`` says what went wrong.
+
+        Raises:
+            RuntimeError: The source was left: nobody would stop what this starts.
         """
+        self._check_open()
         await finished(self._engine.ask())
         return self.status
 
     def refresh_blocking(self) -> SourceStatus:
         """
         The same for threads without an event loop.
+
+        Raises:
+            RuntimeError: As above.
         """
+        self._check_open()
         self._engine.ask().result()
         return self.status
 
@@ -197,6 +207,10 @@ class TufPinSource:
         if (thread := self._engine.stop()) is not None:
             thread.join(_JOIN)
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("the source was left and looks for nothing any more; enter it again")
+
     def _notice(self, verdict: Verdict) -> None:
         """A context that another library uses cannot wait for a look; the handshake after this one profits."""
         compared = verdict.outcome in (Outcome.MATCHED, Outcome.MISMATCHED)
@@ -226,6 +240,12 @@ def _one_of(on_stale: OnStale | str) -> OnStale:
     except ValueError:
         known = ", ".join(f'"{choice}"' for choice in OnStale)
         raise InputError(f"on_stale is one of {known}, not {on_stale!r}") from None
+
+
+def _check_times(**times: timedelta) -> None:
+    for name, length in times.items():
+        if not timedelta(0) <= length <= _LONGEST:
+            raise InputError(f"{name} is {length}; it has to be between nothing and {_LONGEST.days} days")
 
 
 def _check_name(name: str) -> None:

@@ -23,9 +23,7 @@ import time
 import httpcore2
 
 from pinset._httpx2._streams import raise_as_connect_error
-from pinset._tls_layer import READ_SIZE, OriginContext, TLSLayer, is_ended, is_readable
-
-_PIECE = 256 * 1024  # so that a body of a gigabyte is not encrypted into memory at once
+from pinset._tls_layer import READ_SIZE, WRITE_SIZE, OriginContext, TLSLayer, is_ended, is_readable
 
 
 class PinsetStream(httpcore2.NetworkStream):
@@ -72,8 +70,8 @@ class PinsetStream(httpcore2.NetworkStream):
         """See `httpcore2.NetworkStream.write`."""
         view, deadline = memoryview(buffer), _deadline(timeout)
         try:
-            for start in range(0, len(view), _PIECE):
-                self.send(view[start : start + _PIECE], deadline)
+            for start in range(0, len(view), WRITE_SIZE):
+                self.send(view[start : start + WRITE_SIZE], deadline)
         except TimeoutError as error:
             raise httpcore2.WriteTimeout(f"the peer did not take the data in {timeout} seconds") from error
         except OSError as error:
@@ -89,7 +87,7 @@ class PinsetStream(httpcore2.NetworkStream):
         Shake hands over this stream, and close it if that fails.
 
         Args:
-            ssl_context: An `OriginContext` for the leg to the origin, a plain context for a proxy's own leg.
+            ssl_context: An `OriginContext` for a leg that is pinned, a plain context for one that is not.
             server_hostname: The name to verify.
             timeout: Seconds, or None to wait for ever.
 
@@ -179,7 +177,7 @@ class TLSStream(PinsetStream):
 
     Args:
         below: The stream that carries the records: raw, or TLS itself.
-        ssl_context: An `OriginContext` for the leg to the origin, a plain context for a proxy's own leg.
+        ssl_context: An `OriginContext` for a leg that is pinned, a plain context for one that is not.
         server_hostname: The name to verify.
     """
 
