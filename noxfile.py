@@ -172,17 +172,16 @@ def docs(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """Build sdist and wheel, twice; use the wheel with its core alone and with each extra alone; write the SBOMs."""
     wheel = _build(session)
-    environments = _environments(session, wheel)
-    for name, python in environments.items():
+    for name in ("core", *EXTRAS):
+        python = _installed(session, wheel, *(extra for extra in EXTRAS if extra == name))
         session.run(python, "-I", "tools/smoke.py", name, external=True)
-    _write_sboms(session, wheel, environments)
+    _write_sboms(session, wheel)
 
 
 @nox.session
 def sbom(session: nox.Session) -> None:
-    """Sdist and wheel, and beside them what the wheel brings along, with its core alone and with each extra: CycloneDX."""
-    wheel = _build(session)
-    _write_sboms(session, wheel, _environments(session, wheel))
+    """Sdist and wheel, and beside them what the wheel brings along: CycloneDX."""
+    _write_sboms(session, _build(session))
 
 
 def _build(session: nox.Session) -> Path:
@@ -194,18 +193,19 @@ def _build(session: nox.Session) -> Path:
     return wheel
 
 
-def _environments(session: nox.Session, wheel: Path) -> dict[str, str]:
-    """Interpreters of fresh environments: one with the wheel and its core, and for each extra one that has it as well."""
-    wanted = {"core": str(wheel), **{extra: f"{wheel}[{extra}]" for extra in EXTRAS}}
-    return {name: _environment(session, name, package, fresh=True) for name, package in wanted.items()}
-
-
-def _write_sboms(session: nox.Session, wheel: Path, environments: dict[str, str]) -> None:
-    """A software bill of materials of each environment, beside the wheel; without times and numbers of chance, validated."""
+def _write_sboms(session: nox.Session, wheel: Path) -> None:
+    """Bills of materials beside the wheel, with its core alone and with all extras; without times and numbers of chance."""
     stem = "-".join(wheel.name.split("-")[:2])
-    options = ("--pyproject", "pyproject.toml", "--mc-type", "library", "--output-reproducible", "--validate", "--sv", "1.6")
-    for name, python in environments.items():
+    options = ("--pyproject=pyproject.toml", "--mc-type=library", "--sv=1.6", "--output-reproducible", "--validate")
+    for name, extras in (("core", ()), ("all", EXTRAS)):
+        python = _installed(session, wheel, *extras)
         session.run("cyclonedx-py", "environment", *options, "-o", str(DIST / f"{stem}-{name}.cdx.json"), python)
+
+
+def _installed(session: nox.Session, wheel: Path, *extras: str) -> str:
+    """The interpreter of a fresh environment that has the wheel, what it asks for, and no more."""
+    package = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
+    return _environment(session, "-".join(extras) or "core", package, fresh=True)
 
 
 @nox.session

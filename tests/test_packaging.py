@@ -49,7 +49,10 @@ def test_typed(package):
 def test_version_stands_in_one_place():
     """Nothing has to be changed for a release but pyproject.toml; ``benchmarks/report.py`` names results that exist."""
     literal = f'"{PROJECT["version"]}"'
-    files = [ROOT / "noxfile.py", *(path for room in ("src", "docs", "tools", "tests") for path in (ROOT / room).rglob("*.py"))]
+    files = [
+        ROOT / "noxfile.py",
+        *(path for room in ("src", "docs", "tools", "tests") for path in (ROOT / room).rglob("*.py")),
+    ]
     assert [path for path in files if literal in path.read_text(encoding="utf-8")] == []
 
 
@@ -104,7 +107,7 @@ def test_papers_name_what_is_there(paper):
     text = paper.read_text(encoding="utf-8")
     paths = [path for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]*|\w+\.(?:py|md|toml))`", text) if "NAME" not in path]
     assert [path for path in paths if not (ROOT / path).exists() and path != "dist/"] == []
-    for page, anchor in re.findall(r"\]\((\S+\.md)#(\S+)\)", text):
+    for page, anchor in re.findall(r"\]\(([^)\s]+\.md)#([^)\s]+)\)", text):
         headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
         assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
     assert set(re.findall(r"nox -s (\w+)", text)) <= sessions().keys()

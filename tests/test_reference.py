@@ -33,16 +33,23 @@ def test_formats(name):
     assert f"`{name}`" in (DOCS / "howto" / "convert.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", sorted((Path(pinset.cli.__file__).parents[1] / "formats").glob("[a-z]*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(pinset.cli.__file__).parents[1] / "formats").glob("[a-z]*.py")), ids=lambda path: path.stem
+)
 def test_readers_and_writers(path):
     """Every function of a format that reads or writes; TOML and JSON have a page of their own."""
     if path.stem not in ("toml", "json"):
-        functions = [line[4:].split("(")[0] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("def ")]
+        functions = [
+            line[4:].split("(")[0] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("def ")
+        ]
         public = [f"pinset.formats.{path.stem}.{name}\n" for name in functions if name.startswith(("read_", "write_"))]
         assert [name for name in public if name not in reference("formats.md")] == []
 
 
-COMMANDS = [*pinset.cli._COMMANDS, *(f"{group} {name}" for group, (_, names) in pinset.cli._GROUPS.items() for name in names)]
+COMMANDS = [
+    *pinset.cli._COMMANDS,
+    *(f"{group} {name}" for group, (_, names) in pinset.cli._GROUPS.items() for name in names),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

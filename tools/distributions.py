@@ -101,7 +101,13 @@ def built(tree: Path, directory: Path, around: Surroundings, epoch: str, *option
     command = [sys.executable, "-m", "build", "--installer", "uv", *options, "--outdir", str(directory), str(tree)]
     environment = {**os.environ, **around.environment, "SOURCE_DATE_EPOCH": epoch}
     done = subprocess.run(
-        command, env=environment, umask=around.umask, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        env=environment,
+        umask=around.umask,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"python -m build failed in {tree}:\n{done.stdout}")

@@ -45,7 +45,9 @@ def main() -> None:
         installed = Version(version(name))
         print(f"{name} {installed}")
         if installed != floor:
-            wrong.append(f"{name}: {installed} is installed, and pyproject.toml allows {floor}: raise it to what is tested")
+            wrong.append(
+                f"{name}: {installed} is installed, and pyproject.toml allows {floor}: raise it to what is tested"
+            )
     if wrong:
         sys.exit("\n".join(wrong))
 

@@ -34,13 +34,16 @@ from typing import NoReturn
 
 import pinset
 import pinset.httpx
-from pinset import Outcome, Pin, Pinner, PinnedAsyncClient, Policy, Verdict
+from pinset import Outcome, Pin, PinnedAsyncClient, Pinner, Policy, Verdict
 from pinset.formats import write_toml
 from pinset.reports import OpenTelemetryReports
 from pinset.testing import HTTPSServer, Interceptor
 
 HOST = "localhost"
-STRANGER = ["sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "sha256/AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="]
+STRANGER = [
+    "sha256/AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
+    "sha256/AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+]
 PATIENCE = 120
 
 Pins = Mapping[str, list[str]]
