@@ -112,25 +112,32 @@ def lowest(session: nox.Session) -> None:
     both = {"pins_only", "twins", "weak_contexts"}
     paths = [path for path in Path("tests").glob("test_*.py") if path.stem.removeprefix("test_") not in alone | both]
     rooms = ["tests/cli", "tests/kit", "tests/probe", "--ignore=tests/cli/test_updates_repo.py"]
-    _install_lowest(session, "cli", "otel", "socks", "testing")
-    session.run("python", "tools/floors.py", "core", "cli", "otel", "socks", "testing")
+    _install_lowest(session, "core", "cli", "otel", "socks", "testing")
     session.run("pytest", *options, *map(str, sorted(paths)), *rooms, *session.posargs)
     # httpx2 and securesystemslib ask for newer versions of the core than pinset does.
-    _install_lowest(session, *EXTRAS)
-    session.run("python", "tools/floors.py", "httpx2", "updates")
+    _install_lowest(session, "httpx2", "updates")
     others = [f"tests/test_{name}.py" for name in sorted(both)]
     session.run("pytest", *options, *others, "tests/updates", "tests/cli/test_updates_repo.py", *session.posargs)
     with session.chdir(_twins_of_tests(session)):
         session.run("pytest", *options, "tests/test_httpx.py", "tests/test_sync.py", *session.posargs)
     # And what builds the wheel.
-    session.install("--resolution=lowest-direct", *nox.project.load_toml("pyproject.toml")["build-system"]["requires"])
+    (backend,) = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
+    session.install(backend.replace(">=", "=="))
     session.run("hatchling", "build", "--target", "wheel", "--directory", session.create_tmp())
 
 
-def _install_lowest(session: nox.Session, *extras: str) -> None:
-    """The lowest versions of what is asked for by name, here and by the tests, and the newest of what that asks for."""
-    asked = ["-e", f".[{','.join(extras)}]", *_group("tests")]
-    session.install("--resolution=lowest-direct", *asked)
+def _install_lowest(session: nox.Session, *parts: str) -> None:
+    """The core and extras among *parts* in just the versions that are their lower bounds; the tests' tools as they fit."""
+    extras = [part for part in parts if part in EXTRAS]
+    session.install("-e", f".[{','.join(extras)}]", *_group("tests"), *_floors(*parts))
+
+
+def _floors(*parts: str) -> list[str]:
+    """The lowest allowed version of each dependency of the core or of extras."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    listed = {"core": project["dependencies"], **project["optional-dependencies"]}
+    entries = [entry.split(",")[0].split(">=", 1) for part in parts for entry in listed[part]]
+    return [f"{name.split('[')[0]}=={version}" for name, version in entries]
 
 
 @nox.session

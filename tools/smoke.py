@@ -112,6 +112,7 @@ def use_testing() -> None:
         "    pinset_intercepted.assert_refused('localhost', knows_authority=True)\n"
     )
     with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # it may lie in a checkout of ours
         Path(directory, "test_app.py").write_text(project, encoding="utf-8")
         said = _run(sys.executable, "-m", "pytest", "-q", directory)
     _expect("1 passed" in said, "that the test passes", said)
