@@ -108,7 +108,8 @@ def lowest(session: nox.Session) -> None:
     """The tests with the lowest versions that pyproject.toml allows: of the core and most extras, then of the others."""
     options = (*SHARED, "-m", "not integration", "-W", "default", "-q", "--hypothesis-profile", "mutation")
     # Not the tests of what stands on the standard library alone; and those with httpx2 are for later.
-    alone = {"benchmarks", "docs", "evaluate", "figures", "layers", "packaging", "policy", "reporter", "reports"}
+    alone = {"assignment", "benchmarks", "docs", "evaluate", "figures", "layers", "packaging", "pinner", "policy"}
+    alone |= {"reference", "reporter", "reports"}
     both = {"pins_only", "twins", "weak_contexts"}
     paths = [path for path in Path("tests").glob("test_*.py") if path.stem.removeprefix("test_") not in alone | both]
     rooms = ["tests/cli", "tests/kit", "tests/probe", "--ignore=tests/cli/test_updates_repo.py"]
