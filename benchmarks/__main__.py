@@ -49,6 +49,7 @@ def main() -> None:
         command.add_argument("--directory", type=Path, help="of the results")
     for command in (every, requests):
         command.add_argument("--plain", type=Path, metavar="PYTHON", help="of an environment with httpx and no more")
+    requests.add_argument("--rounds", type=int, default=6, help="in each of two fleets of processes, without --quick")
     for command in (every, stacks):
         command.add_argument(
             "--environment",

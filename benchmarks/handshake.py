@@ -148,7 +148,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if importlib.util.find_spec("trustme") is None:
         sys.exit("this benchmark needs trustme, for chains of every length (dependency group bench)")
-    plan = {"rounds": 5, "handshakes": 4} if arguments.quick else {"rounds": 25, "handshakes": 20}
+    plan = {"rounds": 3, "handshakes": 4} if arguments.quick else {"rounds": 25, "handshakes": 20}
     document: dict[str, Any] = {"benchmark": "handshake", **setup(), "plan": plan}
     settings = {
         f"{key}, {protocol}, {length}": Setting(key, protocol, length)

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     Measure, print the table, and write the samples.
     """
-    largest = 100_000 if arguments.quick else 1_000_000
+    largest = 10_000 if arguments.quick else 1_000_000
     plan = {"largest": largest, "samples": 3 if arguments.quick else 15, "lookups": _FRESH}
     document: dict[str, Any] = {"benchmark": "lookup", **setup(), "plan": plan}
     sizes = [10**exponent for exponent in range(1, len(str(largest)))]

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     Measure, print the tables, and write the samples.
     """
-    plan = {"rounds": 2, "cold": 3, "warm": 20, "crowd": 50} if arguments.quick else {
+    plan = {"rounds": 1, "cold": 3, "warm": 20, "crowd": 50} if arguments.quick else {
         "rounds": 12, "cold": 60, "warm": 300, "crowd": 600
     }  # fmt: skip
     document: dict[str, Any] = {"benchmark": "peers", **setup(), "plan": plan}

@@ -22,13 +22,13 @@ def run(arguments: argparse.Namespace) -> None:
     """
     quick = arguments.quick
     hosts = (10, 1_000, 10_000) if quick else (10, 1_000, 100_000, 1_000_000)
-    connections = (1, 200) if quick else (1, 100, 500, 1_000)
+    connections = (1, 100) if quick else (1, 100, 500, 1_000)
     plan = {
         "hosts": hosts,
         "connections": connections,
         "sessions": 100 if quick else 1_000,
         "updates": 20 if quick else 200,
-        "rounds": 2 if quick else 5,
+        "rounds": 1 if quick else 5,
     }
     document: dict[str, Any] = {"benchmark": "scale", **setup(), "plan": plan}
     nginx = _nginx.find()

@@ -42,6 +42,11 @@ class Scenario:
     bars: tuple[tuple[str, float], ...] = ()
     once: bool = False
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is measured when there is little time."""
+        return self.server[0] == "EC" and self.order.get("loop") != "uvloop" and self.order.get("concurrency") != 50
+
     def is_due(self, fleet: int, number: int) -> bool:
         """Whether it is measured in this round of a fleet; the first, which is not kept, has the number -1."""
         return not self.once or (fleet, number) == (0, 0)
@@ -55,18 +60,24 @@ _CLIENT_BARS = (("stock", 0.05), ("plain", 0.05))
 def _scenarios(*, quick: bool) -> list[Scenario]:
     """All of them, or those of which a sample takes little time."""
     cold, warm, crowd = (8, 30, 100) if quick else (50, 300, 1_000)
-    found = [*_cold(cold, quick=quick), *_warm(warm, crowd, quick=quick)]
+    found = [*_cold(cold), *_warm(warm, crowd)]
+    if quick:
+        found = [scenario for scenario in found if scenario.is_quick]
     found.append(
         Scenario("further client, default trust", {"kind": "client", "requests": 5 if quick else 20}, bars=_CLIENT_BARS)
     )
     return found if quick else [*found, *_crowded(), *_alone(warm)]
 
 
-def _cold(requests: int, *, quick: bool) -> list[Scenario]:
+def _cold(requests: int) -> list[Scenario]:
     everybody = ("stock", "stock-again", "plain", "pinned", "pinned-full")
-    combinations = [("EC", "TLSv1.3", "asyncio"), ("EC", "TLSv1.2", "asyncio"), ("EC", "TLSv1.3", "uvloop")]
-    if not quick:
-        combinations += [("RSA", "TLSv1.3", "asyncio"), ("RSA", "TLSv1.2", "asyncio")]
+    combinations = [
+        ("EC", "TLSv1.3", "asyncio"),
+        ("EC", "TLSv1.2", "asyncio"),
+        ("EC", "TLSv1.3", "uvloop"),
+        ("RSA", "TLSv1.3", "asyncio"),
+        ("RSA", "TLSv1.2", "asyncio"),
+    ]
     found = [
         Scenario(
             f"cold, {key}, {protocol}, {loop}",
@@ -80,25 +91,30 @@ def _cold(requests: int, *, quick: bool) -> list[Scenario]:
     return [*found, Scenario("cold, HTTP/2", {"kind": "cold", "requests": requests}, _HTTP2, _PAIR)]
 
 
-def _warm(requests: int, crowd: int, *, quick: bool) -> list[Scenario]:
+def _warm(requests: int, crowd: int) -> list[Scenario]:
     def at_a_time(number: int, **more: Any) -> dict[str, Any]:
         return {"kind": "warm", "requests": crowd if number > 1 else requests, "concurrency": number, **more}
 
-    found = [
+    return [
         Scenario("warm, one at a time, asyncio", at_a_time(1), bars=(("stock", 0.76), ("plain", 0.50))),
         Scenario("warm, one at a time, uvloop", at_a_time(1, loop="uvloop")),
         Scenario("warm, one at a time, HTTP/2", at_a_time(1), _HTTP2, _PAIR),
         Scenario("warm, 100 at a time", at_a_time(100), bars=(("stock", 0.25), ("plain", 0.22))),
         Scenario("warm, 100 at a time, uvloop", at_a_time(100, loop="uvloop")),
         Scenario("warm, 100 at a time, HTTP/2", at_a_time(100), _HTTP2, _PAIR),
+        Scenario("warm, 50 at a time", at_a_time(50)),
     ]
-    return found if quick else [*found, Scenario("warm, 50 at a time", at_a_time(50))]
 
 
 def _crowded() -> list[Scenario]:
     """What takes stock httpx seconds for each sample."""
     return [
-        Scenario("warm, 1,000 at a time", {"kind": "warm", "requests": 200, "concurrency": 1_000}, once=True),
+        Scenario(
+            "warm, 1,000 at a time",
+            {"kind": "warm", "requests": 200, "concurrency": 1_000},
+            variants=("stock", "pinned"),
+            once=True,
+        ),
         Scenario(
             "warm, 100 at a time, limits of 1,000",
             {"kind": "warm", "requests": 200, "concurrency": 100, "limit": 1_000},
@@ -135,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
     nginx = _nginx.find()
     _raise_file_limit()
     scenarios = _scenarios(quick=arguments.quick)
-    plan = {"fleets": 1, "rounds": 2} if arguments.quick else {"fleets": 2, "rounds": 6}
+    plan = {"fleets": 1, "rounds": 2} if arguments.quick else {"fleets": 2, "rounds": arguments.rounds}
     document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
     document["plain"] = _plain_versions(arguments.plain)
     document["versions"]["nginx"] = _nginx.version(nginx)

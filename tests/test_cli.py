@@ -25,6 +25,7 @@ def test_demo() -> None:
     assert "does not hold a pinned key" in done.stdout
     assert "\x1b[" not in done.stdout  # no colours where there is no terminal
     assert done.stdout.count(" yes ") == 4
+    assert done.stderr == ""  # the refusal is shown, and not logged beside it
 
 
 def test_help_names_the_commands() -> None:

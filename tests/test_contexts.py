@@ -4,14 +4,22 @@ Contexts that clients share: loaded once, frozen, and without a policy of their 
 
 from __future__ import annotations
 
+import socket
 import ssl
 
 import pytest
 from conftest import BACKUP, HOST
 
-from pinset import ContextError, PinMismatchError, PinnedAsyncClient, PinnedAsyncTransport, _contexts
+from pinset import (
+    ContextError,
+    PinMismatchError,
+    PinnedAsyncClient,
+    PinnedAsyncTransport,
+    _contexts,
+    pinned_ssl_context,
+)
 from pinset._contexts import set_alpn, shared_context
-from pinset.testing import Authority, TLSServer
+from pinset.testing import Authority, HTTPSServer, TLSServer
 
 OTHER = "sha256/BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="
 
@@ -67,6 +75,19 @@ def test_client_certificate_is_not_shared(pins, trusted, leaf, tmp_path) -> None
     one = PinnedAsyncTransport(pins, cert=(str(chain), str(key)))
     two = PinnedAsyncTransport(pins, cert=(str(chain), str(key)))
     assert len({id(context_of(each)) for each in (one, two, PinnedAsyncTransport(pins))}) == 3
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+def test_client_certificate_on_a_blocking_socket(tls) -> None:
+    """On a socket OpenSSL sends our flight itself: who is refused has seen the certificate, and nothing after it."""
+    with HTTPSServer(tls=tls, client_certificates=True) as server:
+        context = pinned_ssl_context({HOST: [BACKUP, OTHER]}, cadata=server.authority.root_pem)
+        server.client.load_into(context)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+            with pytest.raises(PinMismatchError):
+                context.wrap_socket(plain, server_hostname=HOST)
+    assert server.seen.client_certificates == [server.client.chain[0]]
+    assert server.seen.application_data == b""
 
 
 def test_new_trust_store_is_noticed(pins, genuine, monkeypatch, tmp_path) -> None:

@@ -7,6 +7,7 @@ Everything is thrown away at the end and nothing leaves the loopback interface.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -54,6 +55,7 @@ def demo() -> None:
     """
     Watch an interception succeed, watch pins refuse it, and rotate a key. No network, nothing is kept.
     """
+    logging.getLogger("pinset").addHandler(logging.NullHandler())  # the refusal is shown once, below
     console = Console(emoji=False)  # a fingerprint may hold ":AB:"
     with console.status("starting a server and an interceptor on the loopback interface"):
         scenes, refusal = asyncio.run(_play())
