@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmarks.figures import ROWS
+from benchmarks.figures import ROWS, VERSION
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("label", ROWS)
 def test_readme_quotes_the_results(label: str) -> None:
     """Each ratio in the README's table is the median in the results file."""
-    results = json.loads((ROOT / "benchmarks" / "results" / "wire-0.1.0.json").read_text(encoding="utf-8"))
+    results = json.loads((ROOT / "benchmarks" / "results" / f"wire-{VERSION}.json").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     scenario, variant = ROWS[label]
     measured = results["summary"][scenario][variant]

@@ -53,3 +53,11 @@ def test_real_subclasses(name) -> None:
     base = name.replace("Pinned", "").replace("Transport", "HTTPTransport")
     assert issubclass(getattr(pinset.httpx, name), getattr(httpx, base))
     assert issubclass(getattr(pinset.httpx2, name), getattr(httpx2, base))
+
+
+def test_missing_extra() -> None:
+    """Without httpx2 the error names the extra; and pinset itself does without."""
+    code = "import sys; sys.modules['httpx2'] = None\nimport pinset\nimport pinset.httpx2"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "pip install 'pinset[httpx2]'" in done.stderr.splitlines()[-1]
