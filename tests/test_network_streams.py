@@ -386,7 +386,7 @@ def test_a_slow_peer_slows_the_writer_down(loop, kind, meet) -> None:
                 for item in items:
                     tasks.start_soon(write, stream, item)
                 await anyio.sleep(0.1)
-                assert done == []
+                assert size not in done  # trio may begin with the last one, which the kernel takes at once
                 hold.let_go()
             assert await stream.read(1, timeout=10) == b"k"
             await stream.aclose()
