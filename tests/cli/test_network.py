@@ -234,7 +234,7 @@ def test_check_that_finds_something_due(server, trust, leaf, policy_file):
     assert said.status == 3
     assert "localhost: due: the certificate ends on" in said.err
     assert "there is no backup: every pin is in the live chain (ask ops)" in said.err
-    assert said.err.splitlines()[-1] == f"next: pinset plan {policy} --history HISTORY"
+    assert said.err.splitlines()[-1] == f"next: pinset plan {policy}"
 
 
 def test_check_that_finds_a_mismatch(server, trust, policy_file):

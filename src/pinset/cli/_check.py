@@ -148,7 +148,7 @@ def _report(policy: Path, healths: Sequence[Health], nameless: Sequence[str], re
         )
         raise typer.Exit(Exit.FOUND)
     if due:
-        next_step(f"pinset plan {policy} --history {record or 'HISTORY'}")
+        next_step(f"pinset plan {policy}{f' --history {record}' if record else ''}")
         raise typer.Exit(Exit.ATTENTION)
     next_step(f"the same tomorrow, by cron: pinset check {policy} --record history.jsonl")
 

@@ -108,7 +108,14 @@ def refusing() -> Iterator[None]:
     except PinsetError as error:
         raise fail(str(error), status=Exit.REFUSED) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise fail(f"cannot be read or written: {error}", status=Exit.REFUSED) from error
+        raise fail(f"cannot be read or written: {_said(error)}", status=Exit.REFUSED) from error
+
+
+def _said(error: OSError | UnicodeDecodeError) -> str:
+    """What a person can use of it: the file and the reason, without the number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _shortened(error: PolicyError) -> str:

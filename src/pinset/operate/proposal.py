@@ -122,5 +122,4 @@ def _host(sighting: Sighting) -> Iterator[str]:
     yield "pins = ["
     yield f'    "{Pin(PinKind.SPKI, leaf.spki_sha256)}", # in service until {leaf.not_after:%Y-%m-%d}'
     yield "]"
-    yield f"# Missing: a backup. pinset backup {sighting.host} --policy FILE adds one and takes the next line away."
-    yield "allow_single_pin = true"
+    yield f"allow_single_pin = true # until there is a backup: pinset backup {sighting.host} --policy FILE takes this line away"
