@@ -57,12 +57,6 @@ class Stamp:
     port: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _InForce:
-    generation: int
-    policy: Policy
-
-
 class Pinner:
     """
     A live policy: it can be replaced while clients use it.
@@ -87,31 +81,31 @@ class Pinner:
         observers: Iterable[Observer | ReportSink | Reporter] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._in_force = _InForce(1, as_policy(pins))
+        self._in_force = 1, as_policy(pins)  # generation and policy, so that one assignment replaces both
         self._reporter, self._observers = _sort_out(tuple(observers))
         self._clock = clock
         self._replacing = threading.Lock()
         if (now := clock()).tzinfo is None:
             raise InputError(f"the clock returned {now}, which has no offset; use datetime.now(UTC)")
-        self._reporter.adopt(self._in_force.policy)
+        self._reporter.adopt(self.policy)
 
     def __repr__(self) -> str:
-        force = self._in_force
-        return f"<Pinner generation={force.generation} hosts={len(force.policy.pin_sets)}>"
+        generation, policy = self._in_force
+        return f"<Pinner generation={generation} hosts={len(policy.pin_sets)}>"
 
     @property
     def policy(self) -> Policy:
         """
         The policy in force.
         """
-        return self._in_force.policy
+        return self._in_force[1]
 
     @property
     def generation(self) -> int:
         """
         The number of the policy in force: 1 for the first, one more for each that replaced it.
         """
-        return self._in_force.generation
+        return self._in_force[0]
 
     @property
     def reporter(self) -> Reporter:
@@ -133,7 +127,7 @@ class Pinner:
         policy = as_policy(pins)
         with self._replacing:  # or two policies could have one number, and connections of one pass under the other
             self._reporter.adopt(policy)
-            self._in_force = _InForce(self._in_force.generation + 1, policy)
+            self._in_force = self.generation + 1, policy
 
     def check(self, host: str, chain: Sequence[bytes], *, port: int = 0, served: Served | None = None) -> Stamp:
         """
@@ -170,7 +164,7 @@ class Pinner:
             port: As for `check`.
             served: As for `check`.
         """
-        verdict = refuse(self._in_force.policy, host, self._clock(), outcome=outcome, detail=detail)
+        verdict = refuse(self.policy, host, self._clock(), outcome=outcome, detail=detail)
         self.tell(verdict, port, served)
         return verdict
 
@@ -184,7 +178,7 @@ class Pinner:
             stamp: The stamp of a connection that was let in earlier.
         """
         verdict = stamp.verdict
-        if stamp.generation == self._in_force.generation and (
+        if stamp.generation == self._in_force[0] and (
             verdict.valid_until is None or self._clock() < verdict.valid_until
         ):
             return stamp
@@ -197,14 +191,15 @@ class Pinner:
         """
         As `check`, without telling anybody.
         """
-        force, chain = self._in_force, tuple(chain)
+        generation, policy = self._in_force
+        chain = tuple(chain)
         try:
-            verdict = evaluate(force.policy, host, chain, self._clock())
+            verdict = evaluate(policy, host, chain, self._clock())
         except Exception as error:
             _logger.exception("the pin check of %s failed; the connection is refused", host)
             detail = f"{type(error).__name__}: {error}"
-            verdict = refuse(force.policy, host, datetime.now(UTC), outcome=Outcome.FAILED, detail=detail)
-        return Stamp(force.generation, verdict, chain, port)
+            verdict = refuse(policy, host, datetime.now(UTC), outcome=Outcome.FAILED, detail=detail)
+        return Stamp(generation, verdict, chain, port)
 
     def tell(self, verdict: Verdict, port: int = 0, served: Served | None = None, seconds: float = 0.0) -> None:
         """
