@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     quick = arguments.quick
     plan = {
-        "pyperf": ["-p", "1", "-n", "3", "-w", "1", "--min-time", "0.01"] if quick else ["-p", "12", "-n", "3"],
+        "pyperf": ["-p", "1", "-n", "2", "-w", "1", "--min-time", "0.01"] if quick else ["-p", "12", "-n", "3"],
         "imports": 3 if quick else 40,
         "calls": 100 if quick else 400,
     }

@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
     nginx = _nginx.find()
     _raise_file_limit()
     scenarios = _scenarios(quick=arguments.quick)
-    plan = {"fleets": 1, "rounds": 2} if arguments.quick else {"fleets": 2, "rounds": arguments.rounds}
+    plan = {"fleets": 1, "rounds": 1} if arguments.quick else {"fleets": 2, "rounds": arguments.rounds}
     document: dict[str, Any] = {"benchmark": "wire", **setup(), "plan": plan}
     document["plain"] = _plain_versions(arguments.plain)
     document["versions"]["nginx"] = _nginx.version(nginx)
