@@ -100,6 +100,8 @@ def test_worker(start, publisher, tmp_path, leaf, impostor, genuine):
             JOBS=server.url(path="/jobs"), CONTROL_PLANE=site.url, COLLECTOR=collector.url("127.0.0.1", "/pins")
         )
         worker.says(lambda line: line == "job: hello from GET /jobs HTTP/1.1\n")
+        # The look that it begins with is over, or it would find the new key and nothing would ever be refused.
+        worker.says(lambda _: any(path.startswith("targets/") for path in site.asked))
 
         publisher.publish(pins_for(leaf.pin, renewed.pin))
         shaken = server.seen.handshakes
