@@ -22,6 +22,7 @@ LAYERS = [
     ["_verdict"],
     ["_evaluate", "_source", "formats"],
     ["operate"],
+    ["_opened_sockets"],
     ["reports"],
     ["_pinner", "_sessions"],
     ["_enforcement"],

@@ -13,6 +13,17 @@ TEMPORARY = ".tmp"
 """How the names of files end that a killed process may leave beside the one it was about to replace."""
 
 
+def refuse_existing(path: Path) -> None:
+    """
+    Refuse, before work is done for it, to write a file that is there already.
+
+    Raises:
+        FileExistsError: It exists.
+    """
+    if path.exists():
+        raise FileExistsError(None, "the file exists and is left as it is", str(path))
+
+
 def write_new(path: Path, data: bytes, *, mode: int) -> None:
     """
     Write a file that does not exist yet.

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pinset._errors import InputError
-from pinset._files import replace_file, write_new
+from pinset._files import refuse_existing, replace_file, write_new
 from pinset._hosts import canonical_host
 from pinset.cli._output import next_step, put, put_record, refusing, say
 from pinset.operate.backup import KeyType, add_backup, make_backup
@@ -68,8 +68,7 @@ def backup_command(
 
 def _check_files(key_file: Path, request_file: Path, policy: Path | None) -> None:
     for path in (key_file, request_file):
-        if path.exists():
-            raise FileExistsError(None, "the file exists and is left as it is", str(path))
+        refuse_existing(path)
     if policy is not None and policy.suffix != ".toml":
         raise InputError(f"{policy} is not TOML; add the pin by hand, or convert: pinset convert {policy} --to toml")
 

@@ -14,6 +14,7 @@ import typer
 
 from pinset._certificates import read_chain
 from pinset._errors import InputError
+from pinset._files import refuse_existing
 from pinset._pins import Pin, PinKind
 from pinset.cli._network import (
     CAFileOption,
@@ -50,8 +51,8 @@ def fetch_command(
     The output is a policy file: the chains stand in it as comments. Ends with 1 when a chain could not be had.
     """
     with refusing():
-        if out is not None and out.exists():
-            raise FileExistsError(None, "the file exists and is left as it is", str(out))
+        if out is not None:
+            refuse_existing(out)
         named = [split_address(text, 443) for text in hosts]
         targets = make_targets(named, connect_to, proxy, starttls, sni=sni)
         context = make_context(ca_file)

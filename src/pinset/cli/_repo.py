@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pinset._errors import InputError
-from pinset._files import write_new
+from pinset._files import refuse_existing, write_new
 from pinset._pinner import load_policy
 from pinset._policy import Policy
 from pinset.cli._moment import moment
@@ -292,8 +292,7 @@ def _passphrase(passphrase_file: Path | None, key: Path) -> bytes:
 
 
 def _new_passphrase(passphrase_file: Path | None, key: Path) -> bytes:
-    if key.exists():
-        raise FileExistsError(None, "the file exists and is left as it is", str(key))
+    refuse_existing(key)
     if passphrase_file is not None or not sys.stdin.isatty():
         return _passphrase(passphrase_file, key)
     prompt = f"new passphrase for {key.name}"

@@ -68,8 +68,7 @@ def make_backup(host: str, *, kind: KeyType, passphrase: bytes) -> Backup:
     from cryptography.x509.oid import NameOID  # noqa: PLC0415 - likewise
 
     name = canonical_host(host)
-    if len(passphrase) < _LEAST_PASSPHRASE:
-        raise InputError(f"the passphrase has {len(passphrase)} bytes; give at least {_LEAST_PASSPHRASE}")
+    check_passphrase(passphrase)
     key = _new_key(kind)
     # A common name holds 64 characters (X.520); the name that counts is the alternative one.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if len(name) <= 64 else [])  # noqa: PLR2004
@@ -102,6 +101,17 @@ def _general_name(host: str) -> x509.GeneralName:
     from cryptography import x509  # noqa: PLC0415 - costs more than all of pinset
 
     return x509.IPAddress(ipaddress.ip_address(host)) if is_address(host) else x509.DNSName(host)
+
+
+def check_passphrase(passphrase: bytes) -> None:
+    """
+    Refuse a passphrase for a private key that is too short to protect anything.
+
+    Raises:
+        InputError: It has less than 8 bytes.
+    """
+    if len(passphrase) < _LEAST_PASSPHRASE:
+        raise InputError(f"the passphrase has {len(passphrase)} bytes; give at least {_LEAST_PASSPHRASE}")
 
 
 def add_backup(text: str, host: str, pin: Pin, *, comment: str, source: str = "") -> str:

@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pinset._errors import HostError, InputError
 from pinset._hosts import canonical_host
@@ -25,7 +25,6 @@ from pinset.reports._report import PinReport
 from pinset.reports._sink import ReportSink, SinkError, TryAgainError
 
 if TYPE_CHECKING:
-    import httpcore
     import httpx
 
 _TOO_MANY_REQUESTS = 429
@@ -118,34 +117,24 @@ class HTTPReports(ReportSink):
             raise TryAgainError("transport", f"{type(error).__name__}: {error}") from error
 
     async def _post(self, body: str, context: ssl.SSLContext) -> None:
-        import anyio  # noqa: PLC0415 - as above
-        import httpx  # noqa: PLC0415
+        import httpx  # noqa: PLC0415 - as above
 
-        opened: list[httpcore.AsyncNetworkStream] = []
+        from pinset._opened_sockets import opened_sockets_closed  # noqa: PLC0415 - it loads anyio
 
-        async def note(event: str, info: Mapping[str, Any]) -> None:
-            if event == "connection.connect_tcp.complete":
-                opened.append(info["return_value"])
-
-        try:
-            async with (
-                httpx.AsyncClient(
-                    verify=context,
-                    proxy=self._proxy,
-                    trust_env=self._trust_env,
-                    follow_redirects=False,
-                    timeout=None,  # noqa: S113 - the reporter limits the whole attempt
-                ) as client,
-                client.stream(
-                    "POST", self._url, content=body, headers=self._headers, extensions={"trace": note}
-                ) as response,
-            ):
-                _check(response)
-        finally:
-            # httpcore 1.0 forgets the socket of a TLS handshake that is cancelled, as a time limit does.
-            with anyio.CancelScope(shield=True):
-                for stream in opened:
-                    await stream.aclose()
+        async with (
+            opened_sockets_closed() as trace,
+            httpx.AsyncClient(
+                verify=context,
+                proxy=self._proxy,
+                trust_env=self._trust_env,
+                follow_redirects=False,
+                timeout=None,  # noqa: S113 - the reporter limits the whole attempt
+            ) as client,
+            client.stream(
+                "POST", self._url, content=body, headers=self._headers, extensions={"trace": trace}
+            ) as response,
+        ):
+            _check(response)
 
 
 def _check(response: httpx.Response) -> None:

@@ -13,22 +13,19 @@ Rules of this module:
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import anyio
 import httpx
 
 from pinset._errors import InputError, RefusedError
+from pinset._opened_sockets import Trace, opened_sockets_closed
 from pinset._pinner import Pinner, Pins, as_pinner
 from pinset._policy import Policy
 from pinset.httpx import PinnedAsyncClient
 from pinset.updates._errors import UpdateError, UpdateFault
 from pinset.updates._trust import Want
-
-if TYPE_CHECKING:
-    import httpcore
 
 _OK = 200
 # Object stores answer 403 for what is not there, unless one may list the bucket.
@@ -87,7 +84,6 @@ class Fetcher:
         Raises:
             UpdateError: The CAs cannot be read.
         """
-        opened: list[httpcore.AsyncNetworkStream] = []
         options: dict[str, Any] = {
             "verify": self._make_context(),
             "proxy": self._proxy,
@@ -101,15 +97,9 @@ class Fetcher:
             if self._control_pins is None
             else PinnedAsyncClient(self._control_pins, **options)
         )
-        client.event_hooks = {"request": [_note_streams(opened)]}
-        try:
-            async with client:
-                yield client
-        finally:
-            # httpcore 1.0 forgets the socket of a TLS handshake that is cancelled, as a deadline does.
-            with anyio.CancelScope(shield=True):
-                for stream in opened:
-                    await stream.aclose()
+        async with opened_sockets_closed() as trace, client:
+            client.event_hooks = {"request": [_traced_by(trace)]}
+            yield client
 
     async def fetch(self, client: httpx.AsyncClient, want: Want) -> bytes | None:
         """
@@ -163,13 +153,9 @@ class Fetcher:
         return self._context
 
 
-def _note_streams(opened: list[httpcore.AsyncNetworkStream]) -> Callable[[httpx.Request], Awaitable[None]]:
-    async def note(event: str, info: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            opened.append(info["return_value"])
-
+def _traced_by(trace: Trace) -> Callable[[httpx.Request], Awaitable[None]]:
     async def prepare(request: httpx.Request) -> None:
-        request.extensions = {**request.extensions, "trace": note}
+        request.extensions = {**request.extensions, "trace": trace}
 
     return prepare
 

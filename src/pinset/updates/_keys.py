@@ -9,8 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from pinset._errors import InputError
-
-_LEAST_PASSPHRASE = 8
+from pinset.operate.backup import check_passphrase
 
 
 def make_signer() -> CryptoSigner:
@@ -31,8 +30,7 @@ def lock_up(signer: CryptoSigner, passphrase: bytes) -> bytes:
     Raises:
         InputError: The passphrase is too short to protect anything.
     """
-    if len(passphrase) < _LEAST_PASSPHRASE:
-        raise InputError(f"the passphrase has {len(passphrase)} bytes; give at least {_LEAST_PASSPHRASE}")
+    check_passphrase(passphrase)
     key = serialization.load_pem_private_key(signer.private_bytes, None)
     return key.private_bytes(
         serialization.Encoding.PEM,

@@ -36,6 +36,7 @@ _TARGET_LIMIT = 4 * _KIB * _KIB
 _MOST_ROOTS = 64
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
+N = TypeVar("N", Snapshot, Targets)  # what another file names with its version
 T = TypeVar("T")
 Signed = Root | Timestamp | Snapshot | Targets
 Steps = Generator["Want", bytes | None, T]
@@ -254,13 +255,7 @@ def _follow_snapshot(
 ) -> Steps[Snapshot]:
     """Section 5.5."""
     meta, path = timestamp.snapshot_meta, _snapshot_path(timestamp)
-
-    def read(data: bytes) -> Snapshot:
-        _refuse_other(meta, data, path)
-        snapshot = _read(data, Snapshot, root)
-        _refuse_unlike(snapshot, meta, path)
-        return snapshot
-
+    read = _reader(Snapshot, root, meta, path)
     snapshot = yield from before.obtain(Want(path, _limit(meta, _SNAPSHOT_LIMIT, path)), read, files)
     for role, old in before.snapshot.meta.items() if before.snapshot is not None else ():
         if role not in snapshot.meta:
@@ -278,13 +273,7 @@ def _follow_targets(
     if meta is None:
         raise UpdateError("snapshot.json does not name targets.json", fault=UpdateFault.INVALID)
     path = f"metadata/{meta.version}.targets.json"
-
-    def read(data: bytes) -> Targets:
-        _refuse_other(meta, data, path)
-        targets = _read(data, Targets, root)
-        _refuse_unlike(targets, meta, path)
-        return targets
-
+    read = _reader(Targets, root, meta, path)
     targets = yield from before.obtain(Want(path, _limit(meta, _TARGETS_LIMIT, path)), read, files)
     _refuse_expired(targets, now)
     return targets
@@ -321,6 +310,18 @@ def _limit(meta: MetaFile | TargetFile, most: int, path: str) -> int:
         reason = f"{path} is said to have {meta.length} bytes, and may have {most}"
         raise UpdateError(reason, fault=UpdateFault.TOO_LARGE)
     return meta.length
+
+
+def _reader(kind: type[N], root: Root, meta: MetaFile, path: str) -> Callable[[bytes], N]:
+    """What reads the file that *meta* names, and no other."""
+
+    def read(data: bytes) -> N:
+        _refuse_other(meta, data, path)
+        signed = _read(data, kind, root)
+        _refuse_unlike(signed, meta, path)
+        return signed
+
+    return read
 
 
 def _read(data: bytes, kind: type[S], root: Root) -> S:
